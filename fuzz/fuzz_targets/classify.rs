@@ -1,0 +1,7 @@
+//! Any frame through the classifier. The properties are in `relay_tests::fuzzing`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use relay_tests::fuzzing::check_classify;
+
+fuzz_target!(|bytes: &[u8]| check_classify(bytes));

@@ -1,0 +1,36 @@
+//! [`Frame`]: reads that cannot leave the packet, so that one classifier runs on a slice, on packet
+//! memory in the kernel, and on a fuzzer's bytes.
+
+/// A received frame, from the first byte of its Ethernet header on.
+pub trait Frame {
+    /// The `N` bytes from `at` on; `None` where the frame is shorter. `at` is below 65,536.
+    fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
+
+    /// The 16-bit number in network order at `at`.
+    #[inline(always)]
+    fn load_u16(&self, at: usize) -> Option<u16> {
+        self.load(at).map(u16::from_be_bytes)
+    }
+}
+
+impl Frame for [u8] {
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.get(at..)?.first_chunk().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_at_the_end_of_a_slice_stops_there() {
+        let frame: &[u8] = &[1, 2, 3];
+
+        assert_eq!(frame.load::<2>(1), Some([2, 3]));
+        assert_eq!(frame.load::<2>(2), None);
+        assert_eq!(frame.load::<1>(4), None);
+        assert_eq!(frame.load_u16(0), Some(0x0102));
+    }
+}

@@ -1,0 +1,153 @@
+//! Leases end: given up by the client, run out, or cleared by an operator.
+
+use alloc::vec::Vec;
+
+use relay_common::net::MacAddr;
+
+use super::{Bindings, Context};
+use crate::effect::{BindingAction, BindingEvent, Effect};
+use crate::error::Notice;
+use crate::input::Clear;
+use crate::snoop::{GivenUp, Item};
+use crate::types::{AccessLink, IaType};
+use crate::view::{BindingState, RouteState};
+
+/// Timers looked at in one call.
+const EXPIRY_BATCH: usize = 1024;
+
+impl Bindings {
+    /// A client gives leases up. Nobody else can do it for them: link, DUID and, where no relay is
+    /// in between, MAC must be those of the lease.
+    // req: SNP-23, PDR-G-9
+    pub(crate) fn give_up(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: AccessLink,
+        mac: Option<MacAddr>,
+        given_up: &GivenUp<'_>,
+    ) {
+        let action = if given_up.declined {
+            BindingAction::Declined
+        } else {
+            BindingAction::Released
+        };
+        let found = self.table.find_client(link, given_up.duid);
+        let client = found.filter(|at| self.table.client(*at).is_some_and(|c| c.may_be(mac)));
+        let mut is_foreign = found != client;
+        for item in given_up.items() {
+            match (item, client) {
+                (Item::Lease(ia_type, iaid, prefix), _) => {
+                    let lease =
+                        client.and_then(|client| self.table.find(client, ia_type, iaid, prefix));
+                    match lease {
+                        Some(at) => self.end(cx, at, action),
+                        None => {
+                            let owner = self.table.owner(prefix);
+                            let owner = owner.and_then(|at| self.table.binding(at));
+                            is_foreign |= owner.is_some_and(|owner| Some(owner.client) != client);
+                        }
+                    }
+                }
+                (Item::WholePd(iaid), Some(client)) => {
+                    let is_of_ia = |at: &u32| {
+                        let binding = self.table.binding(*at);
+                        binding.is_some_and(|b| b.ia_type == IaType::Pd && b.iaid == iaid)
+                    };
+                    let leases: Vec<u32> = self.table.leases_of(client).filter(is_of_ia).collect();
+                    for at in leases {
+                        self.end(cx, at, action);
+                    }
+                }
+                (Item::WholePd(_), None) => {}
+            }
+        }
+        self.waits.clear();
+        if is_foreign {
+            cx.out.notice(Some(link.access), Notice::ForeignRelease);
+        }
+    }
+
+    /// Ends what has run out, at most [`EXPIRY_BATCH`] timers of it.
+    pub(crate) fn expire(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..EXPIRY_BATCH {
+            match self.table.pop_expired(cx.now) {
+                Some(Some(at)) => self.end(cx, at, BindingAction::Expired),
+                Some(None) => {}
+                None => break,
+            }
+        }
+        self.waits.clear();
+    }
+
+    /// Ends what an operator names. A client or interface is looked for among all clients; that
+    /// takes milliseconds with a million of them.
+    // req: PDR-O-2
+    pub(crate) fn clear(&mut self, cx: &mut Context<'_>, clear: &Clear) {
+        if let Clear::Lease(prefix) = clear {
+            // The owner last: nobody inherits the route meanwhile.
+            let leases: Vec<u32> = self.table.same_prefix(*prefix).collect();
+            for at in leases.into_iter().rev() {
+                self.end(cx, at, BindingAction::Cleared);
+            }
+        } else {
+            self.clear_clients(cx, clear);
+        }
+        self.waits.clear();
+    }
+
+    fn clear_clients(&mut self, cx: &mut Context<'_>, clear: &Clear) {
+        for at in 0..self.table.clients_end() {
+            let is_meant = self.table.client(at).is_some_and(|client| match clear {
+                Clear::Client(duid) => *client.duid == **duid,
+                Clear::Interface(access) => client.link.access == *access,
+                Clear::Lease(_) => false,
+            });
+            if is_meant {
+                let leases: Vec<u32> = self.table.leases_of(at).collect();
+                for lease in leases {
+                    self.end(cx, lease, BindingAction::Cleared);
+                }
+            }
+        }
+    }
+
+    /// Ends one lease: first its route goes, or passes to the next lease of the prefix.
+    pub(super) fn end(&mut self, cx: &mut Context<'_>, at: u32, action: BindingAction) {
+        let Some(client) = self.table.binding(at).map(|binding| binding.client) else {
+            return;
+        };
+        let mut view = self.view(cx.links, client, |lease, _| lease == at);
+        let Some((binding, heir)) = self.table.remove(at) else {
+            return;
+        };
+        match (heir, binding.announced) {
+            (Some(heir), announced) => self.take_over(cx, heir, announced),
+            (None, Some(_)) => {
+                self.retract(cx, binding.prefix);
+            }
+            (None, None) => {}
+        }
+        if self.table.client(client).is_some_and(|c| c.leases == 0) {
+            self.remove_neighbor(cx, client);
+            self.table.remove_client(client);
+        }
+        if let Some(ended) = view.as_mut().and_then(|view| view.bindings.first_mut()) {
+            ended.state = state_after(action);
+            ended.route = RouteState::Disabled;
+        }
+        self.cleared += usize::from(action == BindingAction::Cleared);
+        cx.out.push(Effect::Binding(BindingEvent {
+            action,
+            subscriber: view.map(Into::into),
+        }));
+    }
+}
+
+const fn state_after(action: BindingAction) -> BindingState {
+    match action {
+        BindingAction::Created | BindingAction::Renewed => BindingState::Active,
+        BindingAction::Declined => BindingState::Declined,
+        BindingAction::Expired => BindingState::Expired,
+        BindingAction::Released | BindingAction::Cleared => BindingState::Released,
+    }
+}

@@ -1,0 +1,208 @@
+//! A Reply creates, refreshes and ends leases (spec section 3.2), within the limits (PDR-G-5 to
+//! PDR-G-7).
+
+use core::net::Ipv6Addr;
+
+use relay_common::net::VlanTags;
+
+use super::client::Place;
+use super::lifecycle::{Step, step};
+use super::table::Given;
+use super::{Bindings, Context};
+use crate::effect::BindingAction;
+use crate::error::Notice;
+use crate::input::RouteRefusal;
+use crate::snoop::{Lease, Leases};
+use crate::types::{AccessLink, Prefix};
+use crate::view::RouteState;
+
+/// Whose leases a Reply is about, and who gave them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    pub(crate) link: AccessLink,
+    pub(crate) place: Place,
+    pub(crate) duid: &'a [u8],
+    pub(crate) server_duid: &'a [u8],
+    pub(crate) server_address: Ipv6Addr,
+    /// Zero lifetimes end leases.
+    pub(crate) may_end: bool,
+}
+
+impl Bindings {
+    /// Learns a Reply: the route changes that it has to wait for.
+    // req: PDR-G-3
+    pub(crate) fn learn(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &Source<'_>,
+        leases: &Leases,
+    ) -> &[(Prefix, u64)] {
+        self.waits.clear();
+        let mut client = self.table.find_client(source.link, source.duid);
+        let mut is_placed = false;
+        for lease in leases {
+            let Ok(lease) = lease else {
+                cx.out
+                    .notice(Some(source.link.access), Notice::LeaseInvalid);
+                continue;
+            };
+            let known = client.and_then(|client| {
+                self.table
+                    .find(client, lease.ia_type, lease.iaid, lease.prefix)
+            });
+            let step = step(known.is_some(), lease.valid_secs, source.may_end);
+            if matches!(step, Step::Create | Step::Refresh)
+                && let Some(client) = client
+                && !is_placed
+            {
+                self.place(cx, client, source.place, source.link.vlans);
+                is_placed = true;
+            }
+            match (step, known) {
+                (Step::Create, _) => client = self.create(cx, source, client, lease),
+                (Step::Refresh, Some(at)) => self.refresh(cx, source, at, lease),
+                (Step::End, Some(at)) => {
+                    self.end(cx, at, BindingAction::Released);
+                    client = client.filter(|client| self.table.client(*client).is_some());
+                }
+                _ => {}
+            }
+        }
+        &self.waits
+    }
+
+    /// The client after it, which may be new.
+    fn create(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &Source<'_>,
+        client: Option<u32>,
+        lease: &Lease,
+    ) -> Option<u32> {
+        let access = Some(source.link.access);
+        if let Some(notice) = self.limit(source.link, client) {
+            // The message goes on all the same. req: SNP-40
+            cx.out.notice(access, notice);
+            return client;
+        }
+        let before = self.table.owner(lease.prefix);
+        let owner = match client {
+            Some(client) => client,
+            None => self
+                .table
+                .add_client(source.duid, source.link, source.place)?,
+        };
+        let given = source.given(cx);
+        let Some(at) = self.table.add(owner, lease, given) else {
+            cx.out.notice(access, Notice::LeaseConflict);
+            if client.is_none() {
+                self.table.remove_client(owner);
+            }
+            return client;
+        };
+        match before {
+            Some(before) => self.supersede(cx, before, at),
+            None => self.reroute(cx, at, false),
+        }
+        self.event(cx, at, BindingAction::Created);
+        Some(owner)
+    }
+
+    fn refresh(&mut self, cx: &mut Context<'_>, source: &Source<'_>, at: u32, lease: &Lease) {
+        let given = source.given(cx);
+        self.table.refresh(at, lease, given);
+        if let Some(before) = self.table.promote(at) {
+            self.supersede(cx, before, at);
+        } else if let Some(binding) = self.table.binding(at)
+            && binding.route == RouteState::Pending
+            && cx.hold.awaits(binding.prefix)
+        {
+            // A repeated Reply does not overtake the first one, which still waits.
+            self.waits.push((binding.prefix, binding.version));
+        }
+        self.event(cx, at, BindingAction::Renewed);
+    }
+
+    /// The lease `new` takes its prefix from `old`, whose Reply is older.
+    // req: SNP-35
+    fn supersede(&mut self, cx: &mut Context<'_>, old: u32, new: u32) {
+        let clients = [old, new].map(|at| self.table.binding(at).map(|binding| binding.client));
+        let [old_client, new_client] = clients;
+        if old_client != new_client {
+            let client = new_client.and_then(|at| self.table.client(at));
+            cx.out.notice(
+                client.map(|client| client.link.access),
+                Notice::LeaseConflict,
+            );
+        }
+        let announced = self.table.binding_mut(old).and_then(|binding| {
+            binding.route = RouteState::Failed(RouteRefusal::Superseded);
+            binding.announced.take()
+        });
+        self.take_over(cx, new, announced);
+    }
+
+    /// The limit that one more lease would break.
+    // req: PDR-G-5, PDR-G-6, PDR-G-7
+    fn limit(&self, link: AccessLink, client: Option<u32>) -> Option<Notice> {
+        let of_client = client
+            .and_then(|client| self.table.client(client))
+            .map_or(0, |client| client.leases as usize);
+        let of_interface: usize = self
+            .table
+            .counts(link.access)
+            .into_iter()
+            .map(|count| count as usize)
+            .sum();
+        let limits = &self.limits;
+        if of_client >= limits.max_leases_per_client {
+            return Some(Notice::ClientLimit);
+        }
+        if limits.max_leases_per_interface != 0 && of_interface >= limits.max_leases_per_interface {
+            return Some(Notice::InterfaceLimit);
+        }
+        (self.table.len() >= limits.max_bindings).then_some(Notice::TableFull)
+    }
+
+    /// The client is there now: its routes and its neighbour entry follow.
+    // req: SNP-4
+    fn place(&mut self, cx: &mut Context<'_>, at: u32, mut place: Place, vlans: VlanTags) {
+        let Some(client) = self.table.client(at) else {
+            return;
+        };
+        let old = client.place;
+        if place.address == old.address {
+            place.mac = place.mac.or(old.mac);
+        }
+        let (same_vlans, address_changed) =
+            (client.link.vlans == vlans, place.address != old.address);
+        if place == old && same_vlans {
+            return;
+        }
+        if address_changed {
+            self.remove_neighbor(cx, at);
+        } else if place.mac != old.mac
+            && let Some(client) = self.table.client_mut(at)
+        {
+            client.neighbor = None;
+        }
+        self.table.move_client(at, place, vlans);
+        let unmoved = Place {
+            link_address: old.link_address,
+            ..place
+        };
+        if unmoved != old || !same_vlans {
+            self.reroute_client(cx, at, true);
+        }
+    }
+}
+
+impl<'a> Source<'a> {
+    const fn given(&self, cx: &Context<'_>) -> Given<'a> {
+        Given {
+            now: cx.now,
+            duid: self.server_duid,
+            address: self.server_address,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What is done to bindings, and what follows from it: routes, neighbour entries, events.
+//!
+//! Decides what a Reply, a Release, time and an operator do to the table ([`learn`], [`end`]), and
+//! which route changes come out of it ([`routes`]). Must not know of messages: what they say was
+//! read before (`snoop`).
+
+pub(crate) mod client;
+mod end;
+pub(crate) mod index;
+mod learn;
+mod lifecycle;
+mod routes;
+pub(crate) mod slab;
+mod sweep;
+pub(crate) mod table;
+mod timers;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+use alloc::vec::Vec;
+
+use relay_common::net::VlanTags;
+
+use self::client::Client;
+use self::sweep::Sweep;
+use self::table::Table;
+use crate::config::{Limits, RelayConfig};
+use crate::desired::Policy;
+use crate::hold::Hold;
+use crate::outbox::Outbox;
+use crate::relaying::link::Links;
+use crate::time::Instant;
+use crate::types::{AccessId, Prefix};
+use crate::view::TableSummary;
+
+pub(crate) use self::client::Place;
+pub(crate) use self::learn::Source;
+
+/// The table with all that acts on it.
+pub(crate) struct Bindings {
+    table: Table,
+    policy: Policy,
+    limits: Limits,
+    /// Of the last route change.
+    version: u64,
+    /// Route changes that came out of the Reply being learned.
+    waits: Vec<(Prefix, u64)>,
+    sweep: Option<Sweep>,
+    observed: bool,
+    cleared: usize,
+}
+
+/// What an action needs besides the table.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Instant,
+    pub(crate) links: &'a Links,
+    pub(crate) out: &'a mut Outbox,
+    pub(crate) hold: &'a mut Hold,
+}
+
+impl Bindings {
+    pub(crate) fn new(config: &RelayConfig, key: [u8; 16]) -> Self {
+        Self {
+            table: Table::new(key),
+            policy: Policy::new(&config.routes),
+            limits: config.limits,
+            version: 0,
+            waits: Vec::new(),
+            sweep: None,
+            observed: false,
+            cleared: 0,
+        }
+    }
+
+    /// New surroundings: bindings stay, their routes are looked at again slice by slice.
+    pub(crate) fn configure(&mut self, config: &RelayConfig) {
+        self.policy = Policy::new(&config.routes);
+        self.limits = config.limits;
+        self.look_again(false);
+    }
+
+    pub(crate) const fn set_observed(&mut self, observed: bool) {
+        self.observed = observed;
+    }
+
+    /// How many leases were cleared since the last call.
+    pub(crate) fn take_cleared(&mut self) -> usize {
+        core::mem::take(&mut self.cleared)
+    }
+
+    /// The client last seen at this address.
+    pub(crate) fn client_at(
+        &self,
+        access: AccessId,
+        vlans: VlanTags,
+        address: core::net::Ipv6Addr,
+    ) -> Option<&Client> {
+        let at = self.table.client_at(access, vlans, address)?;
+        self.table.client(at)
+    }
+
+    /// When a lease may run out, or there is a slice to do.
+    pub(crate) fn next_time(&self, now: Instant) -> Option<Instant> {
+        match self.sweep {
+            Some(_) => Some(now),
+            None => self.table.next_expiry(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        self.table.check();
+    }
+
+    /// Numbers of the table.
+    pub(crate) fn summary(&self) -> TableSummary {
+        use crate::types::IaType;
+        let types = [IaType::Na, IaType::Ta, IaType::Pd];
+        let counts = self.table.all_counts().flat_map(|(access, counts)| {
+            types
+                .into_iter()
+                .zip(counts)
+                .map(move |(ia_type, count)| (access, ia_type, count as usize))
+        });
+        TableSummary {
+            clients: self.table.clients(),
+            active: counts.filter(|(_, _, count)| *count > 0).collect(),
+            held_replies: 0,
+        }
+    }
+}

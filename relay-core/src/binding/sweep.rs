@@ -1,0 +1,62 @@
+//! A look at all routes again, in slices: after new surroundings, or because the shell asks.
+
+use super::{Bindings, Context};
+
+/// Slots of clients looked at in one call.
+const SLICE: u32 = 1024;
+
+/// Where such a look stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sweep {
+    next: u32,
+    /// Everything is told again, not only differences.
+    again: bool,
+}
+
+impl Bindings {
+    /// Begins a look at all clients; one that is under way begins anew.
+    pub(crate) fn look_again(&mut self, again: bool) {
+        let again = again || self.sweep.is_some_and(|sweep| sweep.again);
+        self.sweep = (self.table.clients() > 0).then_some(Sweep { next: 0, again });
+    }
+
+    /// Whether one is under way.
+    pub(crate) fn is_looking(&self) -> bool {
+        self.sweep.is_some()
+    }
+
+    /// One slice of it.
+    // req: PDR-S-2
+    pub(crate) fn sweep_slice(&mut self, cx: &mut Context<'_>) {
+        let Some(sweep) = self.sweep else { return };
+        let end = sweep
+            .next
+            .saturating_add(SLICE)
+            .min(self.table.clients_end());
+        for at in sweep.next..end {
+            let Some(client) = self.table.client_mut(at) else {
+                continue;
+            };
+            if sweep.again {
+                // Told anew with the first of its routes.
+                client.neighbor = None;
+            }
+            self.reroute_client(cx, at, sweep.again);
+            self.tidy_neighbor(cx, at);
+        }
+        self.waits.clear();
+        self.sweep = (end < self.table.clients_end()).then_some(Sweep { next: end, ..sweep });
+    }
+
+    /// The entry of a client follows its routes: it comes where one is there, and goes where none
+    /// is left.
+    fn tidy_neighbor(&mut self, cx: &mut Context<'_>, client: u32) {
+        let mut routes = self.table.leases_of(client);
+        let interface = routes.find_map(|at| self.table.binding(at)?.announced);
+        drop(routes);
+        match interface {
+            Some(interface) => self.put_neighbor(cx, client, interface),
+            None => self.remove_neighbor(cx, client),
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! The binding table: bindings and clients in slabs, found by lease, by client and by address.
+//!
+//! Keeps indexes, lists, counts and timers in agreement; decides nothing about routes or time.
+//!
+//! ```text
+//! by_prefix ─▶ binding ─next_same_prefix▶ binding …   newest Reply first: it owns the route (SNP-35)
+//! by_client ─▶ client ─first▶ binding ⇄ binding …
+//! by_address ─▶ the client last seen at (link, address)
+//! ```
+
+use alloc::vec::Vec;
+use core::net::Ipv6Addr;
+
+use relay_common::net::VlanTags;
+
+use super::client::{Client, Place, Servers};
+use super::index::{Index, hash};
+use super::slab::{NONE, Slab};
+use super::timers::Timers;
+use crate::relaying::link::{same_vids, vids};
+use crate::snoop::Lease;
+use crate::time::Instant;
+use crate::types::{AccessId, AccessLink, IaType, Iaid, IfIndex, Prefix};
+use crate::view::RouteState;
+
+/// Leases of one prefix that are kept: the owner and those that wait for its end. More come only
+/// from servers that give one prefix to everyone.
+pub(crate) const MAX_SAME_PREFIX: usize = 16;
+
+/// A client with at most this many has them looked through one by one.
+const FEW_LEASES: u32 = 8;
+
+/// One lease.
+// req: SNP-3
+pub(crate) struct Binding {
+    pub(crate) prefix: Prefix,
+    pub(crate) ia_type: IaType,
+    pub(crate) iaid: Iaid,
+    pub(crate) client: u32,
+    /// A number of [`Servers`].
+    server: u32,
+    next_of_client: u32,
+    previous_of_client: u32,
+    next_same_prefix: u32,
+    /// First in the chain of its prefix.
+    pub(crate) is_owner: bool,
+    pub(crate) t1_secs: u32,
+    pub(crate) t2_secs: u32,
+    pub(crate) cltt: Instant,
+    pub(crate) preferred_until: Instant,
+    pub(crate) valid_until: Instant,
+    /// Of the last route change for it.
+    pub(crate) version: u64,
+    /// The interface of the route that the shell was asked for, and not asked to take back.
+    pub(crate) announced: Option<IfIndex>,
+    pub(crate) route: RouteState,
+}
+
+/// All of it.
+pub(crate) struct Table {
+    key: [u8; 16],
+    bindings: Slab<Binding>,
+    by_prefix: Index,
+    clients: Slab<Client>,
+    by_client: Index,
+    by_address: Index,
+    servers: Servers,
+    timers: Timers,
+    /// By access interface: leases of each type.
+    counts: Vec<[u32; 3]>,
+}
+
+impl Table {
+    pub(crate) fn new(key: [u8; 16]) -> Self {
+        Self {
+            key,
+            bindings: Slab::new(),
+            by_prefix: Index::default(),
+            clients: Slab::new(),
+            by_client: Index::default(),
+            by_address: Index::default(),
+            servers: Servers::new(key),
+            timers: Timers::default(),
+            counts: Vec::new(),
+        }
+    }
+
+    /// Leases in all.
+    pub(crate) const fn len(&self) -> usize {
+        self.bindings.len()
+    }
+
+    /// Clients in all.
+    pub(crate) const fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// One more than the last slot of clients.
+    pub(crate) fn clients_end(&self) -> u32 {
+        self.clients.end()
+    }
+
+    pub(crate) fn binding(&self, at: u32) -> Option<&Binding> {
+        self.bindings.get(at)
+    }
+
+    pub(crate) fn binding_mut(&mut self, at: u32) -> Option<&mut Binding> {
+        self.bindings.get_mut(at)
+    }
+
+    pub(crate) fn client(&self, at: u32) -> Option<&Client> {
+        self.clients.get(at)
+    }
+
+    pub(crate) fn client_mut(&mut self, at: u32) -> Option<&mut Client> {
+        self.clients.get_mut(at)
+    }
+
+    /// DUID and address of the server that gave a lease.
+    pub(crate) fn server_of(&self, binding: &Binding) -> (&[u8], Ipv6Addr) {
+        self.servers
+            .get(binding.server)
+            .unwrap_or((&[], Ipv6Addr::UNSPECIFIED))
+    }
+
+    /// Leases on an access interface, by type.
+    pub(crate) fn counts(&self, access: AccessId) -> [u32; 3] {
+        self.counts
+            .get(usize::from(access.0))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Access interfaces that ever had leases, with their counts.
+    pub(crate) fn all_counts(&self) -> impl Iterator<Item = (AccessId, [u32; 3])> {
+        (0..=u16::MAX)
+            .map(AccessId)
+            .zip(self.counts.iter().copied())
+    }
+
+    /// The client with this DUID on this link.
+    // req: SNP-1, PDR-G-4
+    pub(crate) fn find_client(&self, link: AccessLink, duid: &[u8]) -> Option<u32> {
+        self.by_client.find(self.client_hash(link, duid), |at| {
+            self.clients
+                .get(at)
+                .is_some_and(|client| is_same_link(client.link, link) && *client.duid == *duid)
+        })
+    }
+
+    /// The client last seen at this address.
+    pub(crate) fn client_at(
+        &self,
+        access: AccessId,
+        vlans: VlanTags,
+        address: Ipv6Addr,
+    ) -> Option<u32> {
+        let link = AccessLink { access, vlans };
+        self.by_address
+            .find(self.address_hash(link, address), |at| {
+                self.clients.get(at).is_some_and(|client| {
+                    is_same_link(client.link, link) && client.place.address == address
+                })
+            })
+    }
+
+    /// The lease of this prefix whose Reply came last.
+    pub(crate) fn owner(&self, prefix: Prefix) -> Option<u32> {
+        self.by_prefix.find(self.prefix_hash(prefix), |at| {
+            self.bindings
+                .get(at)
+                .is_some_and(|binding| binding.prefix == prefix)
+        })
+    }
+
+    /// All leases of this prefix, the owner first.
+    pub(crate) fn same_prefix(&self, prefix: Prefix) -> impl Iterator<Item = u32> {
+        let first = self.owner(prefix);
+        core::iter::successors(first, |at| some(self.bindings.get(*at)?.next_same_prefix))
+            .take(MAX_SAME_PREFIX)
+    }
+
+    /// Exactly this lease of this client: among its first few, which are near, else by prefix.
+    pub(crate) fn find(
+        &self,
+        client: u32,
+        ia_type: IaType,
+        iaid: Iaid,
+        prefix: Prefix,
+    ) -> Option<u32> {
+        let is_it = |at: &u32| {
+            self.bindings.get(*at).is_some_and(|binding| {
+                binding.client == client
+                    && binding.ia_type == ia_type
+                    && binding.iaid == iaid
+                    && binding.prefix == prefix
+            })
+        };
+        let leases = self.clients.get(client)?.leases;
+        if leases <= FEW_LEASES {
+            return self.leases_of(client).find(is_it);
+        }
+        self.same_prefix(prefix).find(is_it)
+    }
+
+    /// The leases of a client.
+    pub(crate) fn leases_of(&self, client: u32) -> impl Iterator<Item = u32> {
+        let first = self
+            .clients
+            .get(client)
+            .and_then(|client| some(client.first));
+        core::iter::successors(first, |at| some(self.bindings.get(*at)?.next_of_client))
+    }
+
+    /// The lease behind this one in the list of its client.
+    pub(crate) fn next_of_client(&self, at: u32) -> Option<u32> {
+        some(self.bindings.get(at)?.next_of_client)
+    }
+
+    /// A client that is not there yet. `None` only where all numbers are taken.
+    pub(crate) fn add_client(
+        &mut self,
+        duid: &[u8],
+        link: AccessLink,
+        place: Place,
+    ) -> Option<u32> {
+        let at = self.clients.insert(Client::new(duid, link, place))?;
+        self.by_client.insert(self.client_hash(link, duid), at);
+        self.claim_address(at);
+        Some(at)
+    }
+
+    /// Puts a client elsewhere behind its link.
+    pub(crate) fn move_client(&mut self, at: u32, place: Place, vlans: VlanTags) {
+        self.drop_address(at);
+        if let Some(client) = self.clients.get_mut(at) {
+            client.place = place;
+            client.link.vlans = vlans;
+        }
+        self.claim_address(at);
+    }
+
+    /// Makes this client the one that is found at its address. `false` where it was already.
+    pub(crate) fn claim_address(&mut self, at: u32) -> bool {
+        let Some(client) = self.clients.get(at) else {
+            return false;
+        };
+        let (link, address) = (client.link, client.place.address);
+        let hash = self.address_hash(link, address);
+        match self.client_at(link.access, link.vlans, address) {
+            Some(before) if before == at => return false,
+            Some(before) => {
+                self.by_address.replace(hash, before, at);
+            }
+            None => self.by_address.insert(hash, at),
+        }
+        true
+    }
+
+    /// `true` where the client was the one found at its address.
+    pub(crate) fn drop_address(&mut self, at: u32) -> bool {
+        let Some(client) = self.clients.get(at) else {
+            return false;
+        };
+        let hash = self.address_hash(client.link, client.place.address);
+        self.by_address.remove(hash, at)
+    }
+
+    /// A new lease of a client, the owner of its prefix from now on. `None` where too many hold
+    /// this prefix already.
+    pub(crate) fn add(&mut self, client: u32, lease: &Lease, server: Given<'_>) -> Option<u32> {
+        if self.same_prefix(lease.prefix).count() >= MAX_SAME_PREFIX {
+            return None;
+        }
+        let before = self.owner(lease.prefix);
+        let first = self.clients.get(client)?.first;
+        let at = self.bindings.insert(Binding {
+            prefix: lease.prefix,
+            ia_type: lease.ia_type,
+            iaid: lease.iaid,
+            client,
+            server: NONE,
+            next_of_client: first,
+            previous_of_client: NONE,
+            next_same_prefix: before.unwrap_or(NONE),
+            is_owner: true,
+            t1_secs: 0,
+            t2_secs: 0,
+            cltt: server.now,
+            preferred_until: server.now,
+            valid_until: server.now,
+            version: 0,
+            announced: None,
+            route: RouteState::Disabled,
+        })?;
+        let hash = self.prefix_hash(lease.prefix);
+        match before {
+            Some(before) => {
+                self.by_prefix.replace(hash, before, at);
+                self.set_owner(before, false);
+            }
+            None => self.by_prefix.insert(hash, at),
+        }
+        if let Some(first) = self.bindings.get_mut(first) {
+            first.previous_of_client = at;
+        }
+        if let Some(client) = self.clients.get_mut(client) {
+            client.first = at;
+            client.leases += 1;
+            let access = client.link.access;
+            self.count(access, lease.ia_type, 1);
+        }
+        self.refresh(at, lease, server);
+        Some(at)
+    }
+
+    /// Takes lifetimes, timers and server of a lease from a Reply.
+    // req: PDR-G-8, SNP-28, SNP-29, SNP-32
+    pub(crate) fn refresh(&mut self, at: u32, lease: &Lease, server: Given<'_>) {
+        let Some(binding) = self.bindings.get_mut(at) else {
+            return;
+        };
+        binding.t1_secs = lease.t1_secs;
+        binding.t2_secs = lease.t2_secs;
+        binding.cltt = server.now;
+        binding.preferred_until = server.now.plus_lifetime(lease.preferred_secs);
+        let before = binding.valid_until;
+        binding.valid_until = server.now.plus_lifetime(lease.valid_secs);
+        // Where it is armed already and only grows later, the timer comes too early and is armed
+        // anew then. A new lease is not armed yet; an infinite one may never have been.
+        let is_armed = before > server.now && before != Instant::NEVER;
+        if !is_armed || binding.valid_until < before {
+            self.timers.arm(at, binding.valid_until);
+        }
+        if !self.servers.is(binding.server, server.duid, server.address) {
+            let old = binding.server;
+            binding.server = self.servers.take(server.duid, server.address);
+            self.servers.give_back(old);
+        }
+    }
+
+    /// Makes a lease the owner of its prefix: the one before it, where there was one.
+    pub(crate) fn promote(&mut self, at: u32) -> Option<u32> {
+        let binding = self.bindings.get(at)?;
+        if binding.is_owner {
+            return None;
+        }
+        let prefix = binding.prefix;
+        let before = self.owner(prefix)?;
+        self.unchain(prefix, at);
+        self.by_prefix.replace(self.prefix_hash(prefix), before, at);
+        self.set_owner(before, false);
+        if let Some(binding) = self.bindings.get_mut(at) {
+            binding.next_same_prefix = before;
+            binding.is_owner = true;
+        }
+        Some(before)
+    }
+
+    fn set_owner(&mut self, at: u32, is_owner: bool) {
+        if let Some(binding) = self.bindings.get_mut(at) {
+            binding.is_owner = is_owner;
+        }
+    }
+
+    /// Takes a lease out, its client too with its last one: the lease, and who owns the prefix
+    /// now, if another does.
+    pub(crate) fn remove(&mut self, at: u32) -> Option<(Binding, Option<u32>)> {
+        let binding = self.bindings.get(at)?;
+        let (prefix, was_owner) = (binding.prefix, binding.is_owner);
+        let heir = self.unchain(prefix, at).filter(|_| was_owner);
+        if let Some(heir) = heir {
+            self.set_owner(heir, true);
+        }
+        self.timers.disarm(at);
+        let binding = self.bindings.remove(at)?;
+        self.servers.give_back(binding.server);
+        let (next, previous) = (binding.next_of_client, binding.previous_of_client);
+        if let Some(next) = self.bindings.get_mut(next) {
+            next.previous_of_client = previous;
+        }
+        if let Some(previous) = self.bindings.get_mut(previous) {
+            previous.next_of_client = next;
+        }
+        if let Some(client) = self.clients.get_mut(binding.client) {
+            if client.first == at {
+                client.first = next;
+            }
+            client.leases -= 1;
+            let access = client.link.access;
+            self.count(access, binding.ia_type, -1);
+        }
+        Some((binding, heir))
+    }
+
+    /// Takes out a client that has no lease left.
+    pub(crate) fn remove_client(&mut self, at: u32) {
+        self.drop_address(at);
+        if let Some(client) = self.clients.remove(at) {
+            let hash = self.client_hash(client.link, &client.duid);
+            self.by_client.remove(hash, at);
+        }
+    }
+
+    /// When the next lease may have run out.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// A slot whose timer came, armed anew where its lease goes on: `Some(None)` then.
+    // No grace period: the route ends with the valid lifetime.
+    // req: SNP-36, SNP-39
+    pub(crate) fn pop_expired(&mut self, now: Instant) -> Option<Option<u32>> {
+        let at = self.timers.pop_due(now)?;
+        let valid_until = self.bindings.get(at)?.valid_until;
+        if valid_until > now {
+            self.timers.arm(at, valid_until);
+            return Some(None);
+        }
+        Some(Some(at))
+    }
+
+    /// Takes a lease out of the chain of its prefix: the one behind it.
+    fn unchain(&mut self, prefix: Prefix, at: u32) -> Option<u32> {
+        let next = some(self.bindings.get(at)?.next_same_prefix);
+        let hash = self.prefix_hash(prefix);
+        let previous = self.same_prefix(prefix).find(|previous| {
+            let binding = self.bindings.get(*previous);
+            binding.is_some_and(|binding| binding.next_same_prefix == at)
+        });
+        if let Some(previous) = previous {
+            if let Some(binding) = self.bindings.get_mut(previous) {
+                binding.next_same_prefix = next.unwrap_or(NONE);
+            }
+            return next;
+        }
+        match next {
+            Some(next) => self.by_prefix.replace(hash, at, next),
+            None => self.by_prefix.remove(hash, at),
+        };
+        next
+    }
+
+    fn count(&mut self, access: AccessId, ia_type: IaType, by: i32) {
+        let at = usize::from(access.0);
+        if self.counts.len() <= at {
+            self.counts.resize(at + 1, [0; 3]);
+        }
+        let counts = self.counts.get_mut(at);
+        if let Some(count) = counts.and_then(|counts| counts.get_mut(ia_type as usize)) {
+            *count = count.saturating_add_signed(by);
+        }
+    }
+
+    /// Panics where indexes, lists, counts or timers disagree.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        let (mut leases, mut owners, mut finite) = (0, 0, 0);
+        let mut counts = alloc::collections::BTreeMap::new();
+        for at in 0..self.clients.end() {
+            let Some(client) = self.clients.get(at) else {
+                continue;
+            };
+            assert_eq!(self.find_client(client.link, &client.duid), Some(at));
+            assert!(client.leases > 0, "a client without leases stays");
+            assert_eq!(self.leases_of(at).count(), client.leases as usize);
+            for lease in self.leases_of(at) {
+                let binding = self.bindings.get(lease).unwrap();
+                assert_eq!(binding.client, at);
+                let found = self.find(at, binding.ia_type, binding.iaid, binding.prefix);
+                assert_eq!(found, Some(lease));
+                let is_owner = self.owner(binding.prefix) == Some(lease);
+                assert_eq!(binding.is_owner, is_owner);
+                assert!(is_owner || binding.announced.is_none());
+                leases += 1;
+                owners += usize::from(is_owner);
+                finite += usize::from(binding.valid_until != Instant::NEVER);
+                *counts.entry(client.link.access).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(leases, self.bindings.len());
+        assert_eq!(owners, self.by_prefix.len());
+        assert_eq!(self.by_client.len(), self.clients.len());
+        assert!(self.by_address.len() <= self.clients.len());
+        assert!(finite <= self.timers.len() && self.timers.len() <= leases);
+        for (access, counts_of) in self.all_counts() {
+            let expected = counts.get(&access).copied().unwrap_or(0);
+            assert_eq!(counts_of.into_iter().sum::<u32>(), expected);
+        }
+    }
+
+    fn prefix_hash(&self, prefix: Prefix) -> u32 {
+        hash(&self.key, &prefix.address().octets(), &[prefix.bits()])
+    }
+
+    fn client_hash(&self, link: AccessLink, duid: &[u8]) -> u32 {
+        hash(&self.key, &link_bytes(link), duid)
+    }
+
+    fn address_hash(&self, link: AccessLink, address: Ipv6Addr) -> u32 {
+        hash(&self.key, &link_bytes(link), &address.octets())
+    }
+}
+
+/// Who gave a lease, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given<'a> {
+    pub(crate) now: Instant,
+    pub(crate) duid: &'a [u8],
+    pub(crate) address: Ipv6Addr,
+}
+
+fn is_same_link(one: AccessLink, other: AccessLink) -> bool {
+    one.access == other.access && same_vids(one.vlans, other.vlans)
+}
+
+fn link_bytes(link: AccessLink) -> [u8; 8] {
+    (u64::from(link.access.0) << 32 | u64::from(vids(link.vlans))).to_ne_bytes()
+}
+
+/// A number of a list, or its end.
+const fn some(at: u32) -> Option<u32> {
+    if at == NONE { None } else { Some(at) }
+}

@@ -1,0 +1,294 @@
+//! Which leases must have a route, over which interface, and why others must not have one.
+//!
+//! Decides from configuration, the client's place and the lease alone; must not know what the
+//! kernel holds.
+
+use alloc::vec::Vec;
+
+use relay_common::net::VlanTag;
+
+use crate::config::RoutePolicy;
+use crate::input::RouteRefusal;
+use crate::relaying::link::{Links, is_link_local};
+use crate::types::{AccessLink, IaType, IfIndex, Prefix};
+
+/// What should be of the route of a lease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    /// A route over this interface.
+    Route(IfIndex),
+    /// None by configuration.
+    Disabled,
+    /// None, and why.
+    Refused(RouteRefusal),
+}
+
+/// A lease as far as its route is concerned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) ia_type: IaType,
+    /// Exactly as leased, and so is its route (PDR-R-2).
+    pub(crate) prefix: Prefix,
+    pub(crate) link: AccessLink,
+    pub(crate) next_hop: core::net::Ipv6Addr,
+    pub(crate) is_first_hop: bool,
+}
+
+/// The policy, compiled for lookups.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    enabled: bool,
+    addresses: bool,
+    prefixes: bool,
+    pub(crate) neighbors: bool,
+    allowed: Vec<Prefix>,
+    /// Sorted.
+    networks: Vec<(Prefix, IfIndex)>,
+    /// The prefix lengths of `networks`, each once.
+    lengths: Vec<u8>,
+    /// Sorted.
+    vlan_devices: Vec<((IfIndex, VlanTag), IfIndex)>,
+}
+
+impl Policy {
+    pub(crate) fn new(policy: &RoutePolicy) -> Self {
+        let mut networks: Vec<_> = policy.networks.iter().map(|(i, net)| (*net, *i)).collect();
+        networks.sort_unstable();
+        let mut lengths: Vec<_> = networks.iter().map(|(network, _)| network.bits()).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        let devices = policy.vlan_devices.iter();
+        let mut vlan_devices: Vec<_> = devices
+            .map(|device| ((device.parent, device.tag), device.ifindex))
+            .collect();
+        vlan_devices.sort_unstable();
+        Self {
+            enabled: policy.enabled,
+            addresses: policy.addresses,
+            prefixes: policy.prefixes,
+            neighbors: policy.neighbors,
+            allowed: policy.allowed.clone(),
+            networks,
+            lengths,
+            vlan_devices,
+        }
+    }
+
+    /// What should be of the route of this lease.
+    // req: PDR-R-2
+    pub(crate) fn wanted(&self, links: &Links, lease: &Candidate) -> Wanted {
+        let by_type = match lease.ia_type {
+            IaType::Na | IaType::Ta => self.addresses,
+            IaType::Pd => self.prefixes,
+        };
+        if !self.enabled || !by_type {
+            return Wanted::Disabled;
+        }
+        self.interface(links, lease)
+            .map_or_else(Wanted::Refused, Wanted::Route)
+    }
+
+    fn interface(&self, links: &Links, lease: &Candidate) -> Result<IfIndex, RouteRefusal> {
+        // Behind a relay that is none of our link, that relay is the first hop. req: RLY-69
+        if !lease.is_first_hop || !is_link_local(lease.next_hop) {
+            return Err(RouteRefusal::NotFirstHop);
+        }
+        let access = links.by_id(lease.link.access);
+        let mut interface = access
+            .and_then(|link| link.access.ifindex)
+            .ok_or(RouteRefusal::NoInterface)?;
+        for tag in lease.link.vlans.iter() {
+            let devices = &self.vlan_devices;
+            interface = devices
+                .binary_search_by_key(&(interface, tag), |(key, _)| *key)
+                .ok()
+                .and_then(|at| Some(devices.get(at)?.1))
+                .ok_or(RouteRefusal::NoVlanInterface)?;
+        }
+        let prefix = lease.prefix;
+        if !self.allowed.is_empty() && !self.allowed.iter().any(|net| net.covers(&prefix)) {
+            return Err(RouteRefusal::NotAllowed);
+        }
+        if self.touches_foreign_network(interface, &prefix) {
+            return Err(RouteRefusal::ForeignNetwork);
+        }
+        Ok(interface)
+    }
+
+    /// Whether the prefix covers or lies inside a network of another interface. Interfaces that
+    /// share one network are no strangers there (RLY-23), and what the own interface has on-link
+    /// inside a delegated prefix wins by its length (SNP-34).
+    // req: SNP-34
+    fn touches_foreign_network(&self, own: IfIndex, prefix: &Prefix) -> bool {
+        let is_foreign = |(network, interface): &(Prefix, IfIndex)| {
+            *interface != own && self.networks.binary_search(&(*network, own)).is_err()
+        };
+        let around = self
+            .lengths
+            .iter()
+            .take_while(|bits| **bits <= prefix.bits())
+            .filter_map(|bits| Prefix::new(prefix.address(), *bits))
+            .flat_map(|network| {
+                let from = self.networks.partition_point(|(other, _)| *other < network);
+                let same = self.networks.iter().skip(from);
+                same.take_while(move |(other, _)| *other == network)
+            });
+        let from = self.networks.partition_point(|(other, _)| other < prefix);
+        let inside = self
+            .networks
+            .iter()
+            .skip(from)
+            .take_while(|(other, _)| prefix.covers(other));
+        around.chain(inside).any(is_foreign)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::VlanDevice;
+    use crate::testing::*;
+    use crate::types::AccessId;
+    use proptest::prelude::*;
+    use relay_common::net::{TPID_8021AD, TPID_8021Q, VlanTags};
+
+    fn lease(text: &str) -> Candidate {
+        Candidate {
+            ia_type: IaType::Pd,
+            prefix: prefix(text),
+            link: AccessLink {
+                access: AccessId(0),
+                vlans: VlanTags::NONE,
+            },
+            next_hop: client(),
+            is_first_hop: true,
+        }
+    }
+
+    fn wanted(change: impl FnOnce(&mut RoutePolicy), lease: Candidate) -> Wanted {
+        let mut config = config();
+        config.routes.networks = alloc::vec![
+            (ACCESS, prefix("2001:db8:1::/64")),
+            (OTHER_ACCESS, prefix("2001:db8:2::/64")),
+            (ACCESS, prefix("2001:db8:3::/64")),
+            (OTHER_ACCESS, prefix("2001:db8:3::/64")),
+        ];
+        change(&mut config.routes);
+        Policy::new(&config.routes).wanted(&Links::new(&config), &lease)
+    }
+
+    const FOREIGN: Wanted = Wanted::Refused(RouteRefusal::ForeignNetwork);
+
+    #[test]
+    fn desired_route_respects_policy_and_place() {
+        let pd = lease("2001:db8:100::/56");
+        let refused = Wanted::Refused;
+
+        assert_eq!(wanted(|_| {}, pd), Wanted::Route(ACCESS));
+        assert_eq!(
+            wanted(|routes| routes.prefixes = false, pd),
+            Wanted::Disabled
+        );
+        assert_eq!(
+            wanted(|routes| routes.enabled = false, pd),
+            Wanted::Disabled
+        );
+        let allow = |routes: &mut RoutePolicy| routes.allowed.push(prefix("2001:db8:200::/40"));
+        assert_eq!(
+            wanted(allow, lease("2001:db8:300::/56")),
+            refused(RouteRefusal::NotAllowed)
+        );
+        assert_eq!(
+            wanted(allow, lease("2001:db8:210::/56")),
+            Wanted::Route(ACCESS)
+        );
+        let cascaded = Candidate {
+            is_first_hop: false,
+            ..pd
+        };
+        assert_eq!(wanted(|_| {}, cascaded), refused(RouteRefusal::NotFirstHop));
+        let global = Candidate {
+            next_hop: server(),
+            ..pd
+        };
+        assert_eq!(wanted(|_| {}, global), refused(RouteRefusal::NotFirstHop));
+    }
+
+    #[test]
+    fn desired_route_never_shadows_another_interface() {
+        assert_eq!(wanted(|_| {}, lease("2001:db8::/32")), FOREIGN);
+        assert_eq!(wanted(|_| {}, lease("2001:db8:2::5/128")), FOREIGN);
+        assert_eq!(wanted(|_| {}, lease("2001:db8:2::/64")), FOREIGN);
+        assert_eq!(
+            wanted(|_| {}, lease("2001:db8:1::5/128")),
+            Wanted::Route(ACCESS)
+        );
+        assert_eq!(
+            wanted(|_| {}, lease("2001:db8:3::5/128")),
+            Wanted::Route(ACCESS)
+        );
+    }
+
+    #[test]
+    fn snp_34_delegated_prefix_around_the_own_network_is_routed() {
+        assert_eq!(
+            wanted(|_| {}, lease("2001:db8:1::/56")),
+            Wanted::Route(ACCESS)
+        );
+    }
+
+    #[test]
+    fn desired_route_of_tagged_client_goes_over_its_vlan_interface() {
+        let outer = VlanTag {
+            tpid: TPID_8021AD,
+            vid: 100,
+        };
+        let inner = VlanTag {
+            tpid: TPID_8021Q,
+            vid: 7,
+        };
+        let mut tagged = lease("2001:db8:100::/56");
+        tagged.link.vlans = VlanTags::double(outer, inner);
+        let device = |parent, tag, ifindex| VlanDevice {
+            parent,
+            tag,
+            ifindex: IfIndex(ifindex),
+        };
+        let both = |routes: &mut RoutePolicy| {
+            routes.vlan_devices.push(device(IfIndex(20), inner, 21));
+            routes.vlan_devices.push(device(ACCESS, outer, 20));
+        };
+
+        assert_eq!(wanted(both, tagged), Wanted::Route(IfIndex(21)));
+        assert_eq!(
+            wanted(
+                |routes| routes.vlan_devices.push(device(ACCESS, outer, 20)),
+                tagged
+            ),
+            Wanted::Refused(RouteRefusal::NoVlanInterface)
+        );
+    }
+
+    proptest! {
+        /// Against a plain look at every network.
+        #[test]
+        fn desired_foreign_network_agrees_with_a_plain_scan(
+            networks in proptest::collection::vec((0u32..3, 0u128..16, 124u8..=128), 0..8),
+            lease in (0u128..16, 122u8..=128),
+        ) {
+            let base = ip("2001:db8::").to_bits();
+            let make = |(low, bits): (u128, u8)| Prefix::new((base | low).into(), bits).unwrap();
+            let networks: Vec<_> = networks.into_iter()
+                .map(|(i, low, bits)| (IfIndex(i), make((low, bits)))).collect();
+            let (own, lease) = (IfIndex(0), make(lease));
+            let policy = Policy::new(&RoutePolicy { networks: networks.clone(), ..RoutePolicy::default() });
+
+            let expected = networks.iter().any(|(interface, network)| {
+                *interface != own
+                    && (network.covers(&lease) || lease.covers(network))
+                    && !networks.contains(&(own, *network))
+            });
+            prop_assert_eq!(policy.touches_foreign_network(own, &lease), expected);
+        }
+    }
+}

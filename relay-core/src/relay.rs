@@ -1,0 +1,381 @@
+//! [`Relay`]: the four calls, and dispatch to the modules that decide.
+//!
+//! Decides only the order of things: what happens to the table before a message leaves, which
+//! Replies wait for their routes, and in which order effects are handed out. Must not know what
+//! an option means.
+
+use core::net::Ipv6Addr;
+use core::time::Duration;
+
+use crate::binding::{Bindings, Context, Place, Source};
+use crate::config::RelayConfig;
+use crate::effect::{ClientPath, Effect, Span};
+use crate::error::{Discard, Notice};
+use crate::hold::Hold;
+use crate::input::{ClientDatagram, Input, ServerDatagram};
+use crate::outbox::Outbox;
+use crate::relaying::forward::{self, Accepted};
+use crate::relaying::link::{Links, is_link_local};
+use crate::relaying::reply::{self, Delivery};
+use crate::relaying::transaction::{Exchange, Request, Transactions};
+use crate::snoop::{GivenUp, Leases, Reply, Verdict};
+use crate::time::Instant;
+use crate::types::{AccessId, AccessLink, Prefix};
+use crate::view::{Cursor, Filter, Page, SubscriberView, TableSummary};
+use crate::wire::iana;
+use crate::wire::relay_msg::Innermost;
+
+/// One DHCPv6 relay agent with its binding table.
+pub struct Relay {
+    links: Links,
+    reply_deadline: Duration,
+    held_replies_max: usize,
+    bindings: Bindings,
+    transactions: Transactions,
+    hold: Hold,
+    out: Outbox,
+    /// Of the Reply being learned.
+    leases: Leases,
+    /// The latest time told.
+    now: Instant,
+}
+
+impl Relay {
+    /// An empty relay. `seed` keys the hashes of everything that comes off the wire.
+    pub fn new(config: RelayConfig, seed: [u8; 16]) -> Self {
+        Self {
+            links: Links::new(&config),
+            reply_deadline: config.reply_deadline,
+            held_replies_max: config.held_replies_max,
+            bindings: Bindings::new(&config, seed),
+            transactions: Transactions::new(seed),
+            hold: Hold::new(),
+            out: Outbox::default(),
+            leases: Leases::new(),
+            now: Instant::default(),
+        }
+    }
+
+    /// Takes one input and queues its effects.
+    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        self.now = self.now.max(now);
+        self.out.begin();
+        match input {
+            Input::Client(datagram) => self.handle_client(&datagram),
+            Input::Server(datagram) => self.handle_server(&datagram),
+            Input::Route(outcome) => {
+                let (bindings, mut cx) = self.bindings();
+                bindings.route_outcome(&mut cx, &outcome);
+            }
+            Input::Configure(config) => {
+                self.links = Links::new(&config);
+                self.reply_deadline = config.reply_deadline;
+                self.held_replies_max = config.held_replies_max;
+                self.bindings.configure(&config);
+            }
+            Input::Clear(clear) => {
+                let (bindings, mut cx) = self.bindings();
+                bindings.clear(&mut cx, &clear);
+            }
+        }
+    }
+
+    /// Does what has become due: expires leases, releases Replies that waited too long, looks at
+    /// one more slice of routes. What is left over is due at once.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.hold.let_go_late(self.now, &mut self.out);
+        let (bindings, mut cx) = self.bindings();
+        bindings.expire(&mut cx);
+        bindings.sweep_slice(&mut cx);
+    }
+
+    /// When [`Relay::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let bindings = self.bindings.next_time(self.now);
+        let held = self.hold.next_deadline();
+        bindings.into_iter().chain(held).min()
+    }
+
+    /// The next effect, in order.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.out.pop()
+    }
+
+    /// The message that an effect named. Readable until the first input after the queue of
+    /// effects was drained.
+    pub fn message(&self, span: Span) -> &[u8] {
+        self.out.message(span)
+    }
+
+    /// Asks for all wanted routes and neighbour entries once more, for a shell that lost sight of
+    /// the kernel. They come in slices out of the next calls of [`Relay::handle_timeout`].
+    pub fn resend_routes(&mut self) {
+        self.bindings.look_again(true);
+    }
+
+    /// Whether slices of [`Relay::resend_routes`], or of a look after new surroundings, are still
+    /// to come.
+    pub fn is_resending(&self) -> bool {
+        self.bindings.is_looking()
+    }
+
+    /// Whether somebody watches bindings: only then do renewals carry a view.
+    pub fn set_observed(&mut self, observed: bool) {
+        self.bindings.set_observed(observed);
+    }
+
+    /// A page of the clients that match, at most `limit` clients and at most `4 * limit` looked at.
+    pub fn page(&self, filter: &Filter, from: Cursor, limit: usize) -> Page {
+        self.bindings.page(&self.links, filter, from, limit)
+    }
+
+    /// The client that holds exactly this lease.
+    pub fn find_lease(&self, prefix: Prefix) -> Option<SubscriberView> {
+        self.bindings.find_lease(&self.links, prefix)
+    }
+
+    /// Numbers of the table.
+    pub fn summary(&self) -> TableSummary {
+        TableSummary {
+            held_replies: self.hold.len(),
+            ..self.bindings.summary()
+        }
+    }
+
+    /// How many bindings a [`crate::input::Clear`] just removed, since the last call.
+    pub fn take_cleared(&mut self) -> usize {
+        self.bindings.take_cleared()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        self.bindings.check();
+    }
+
+    /// The table, and what it needs to act.
+    fn bindings(&mut self) -> (&mut Bindings, Context<'_>) {
+        let cx = Context {
+            now: self.now,
+            links: &self.links,
+            out: &mut self.out,
+            hold: &mut self.hold,
+        };
+        (&mut self.bindings, cx)
+    }
+
+    fn handle_client(&mut self, datagram: &ClientDatagram<'_>) {
+        let Some(link) = self.links.by_ifindex(datagram.interface) else {
+            return self.out.discard(None, Discard::UnknownInterface);
+        };
+        let access = link.access.id;
+        if datagram.payload.first() == Some(&iana::RELAY_REPL) {
+            // A server may be behind an access interface that is a core interface too.
+            return self.handle_server(&ServerDatagram {
+                interface: datagram.interface,
+                source: datagram.source,
+                source_port: datagram.source_port,
+                payload: datagram.payload,
+            });
+        }
+        let accepted = match forward::accept(link, datagram) {
+            Ok(accepted) => accepted,
+            Err(reason) => return self.out.discard(Some(access), reason),
+        };
+        if link.servers.is_empty() {
+            return self.out.discard(Some(access), Discard::NoServer);
+        }
+        if self.out.is_full() {
+            return self.out.discard(Some(access), Discard::Overload);
+        }
+        let Some(range) = forward::wrap(link, datagram, &accepted, self.out.bytes()) else {
+            return self.out.discard(Some(access), Discard::TooLarge);
+        };
+        let message = Outbox::span(range);
+        // What a client gives up is gone before the servers hear of it. req: SNP-38
+        self.note_client_message(datagram, &accepted, access);
+        let innermost = accepted.innermost.as_ref();
+        let message_type = innermost.map_or(iana::RELAY_FORW, |it| it.message.message_type);
+        let Some(link) = self.links.by_ifindex(datagram.interface) else {
+            return;
+        };
+        // The same bytes for each of them. req: RLY-33, RLY-79, SNP-24
+        for server in &link.servers {
+            self.out.push(Effect::SendToServer {
+                server: *server,
+                message_type,
+                message,
+            });
+        }
+    }
+
+    /// Remembers a request for its answer, and acts on what it gives up.
+    fn note_client_message(
+        &mut self,
+        datagram: &ClientDatagram<'_>,
+        accepted: &Accepted<'_>,
+        access: AccessId,
+    ) {
+        let Some(innermost) = &accepted.innermost else {
+            return;
+        };
+        let exchange = Exchange {
+            access,
+            peer_address: datagram.source,
+            client_address: innermost.client_address,
+            xid: innermost.message.xid,
+        };
+        let evicted = self.transactions.remember(
+            self.now,
+            &exchange,
+            innermost.message.message_type,
+            innermost.message.client_id(),
+            datagram.mac,
+            datagram.vlans,
+        );
+        if evicted {
+            self.out.notice(Some(access), Notice::TransactionEvicted);
+        }
+        if let Some(given_up) = GivenUp::read(&innermost.message) {
+            let link = AccessLink {
+                access,
+                vlans: datagram.vlans,
+            };
+            let (bindings, mut cx) = self.bindings();
+            bindings.give_up(&mut cx, link, datagram.mac, &given_up);
+        }
+    }
+
+    fn handle_server(&mut self, datagram: &ServerDatagram<'_>) {
+        let delivery = match reply::unwrap(&self.links, datagram) {
+            Ok(delivery) => delivery,
+            Err((access, reason)) => return self.out.discard(access, reason),
+        };
+        if self.out.is_full() {
+            let access = Some(delivery.access);
+            return self.out.discard(access, Discard::Overload);
+        }
+        // req: SNP-5
+        let innermost = Innermost::descend(delivery.inner, delivery.peer_address).ok();
+        let request = innermost.as_ref().and_then(|innermost| {
+            let exchange = Exchange {
+                access: delivery.access,
+                peer_address: delivery.peer_address,
+                client_address: innermost.client_address,
+                xid: innermost.message.xid,
+            };
+            self.transactions.recall(self.now, &exchange, delivery.tags)
+        });
+        let path = self.path(&delivery, request.as_ref());
+        let must_wait = innermost
+            .filter(|innermost| innermost.message.message_type == iana::REPLY)
+            .is_some_and(|reply| self.learn(datagram.source, &delivery, &path, request, &reply));
+        if must_wait {
+            return;
+        }
+        let message = self.out.copy(delivery.inner);
+        self.out.push(Effect::SendToClient {
+            path,
+            message_type: delivery.inner.first().copied().unwrap_or_default(),
+            message,
+        });
+    }
+
+    /// MAC and tags: those of the request, else of the client known at that address.
+    fn path(&mut self, delivery: &Delivery<'_>, request: Option<&Request>) -> ClientPath {
+        let mut path = ClientPath {
+            access: delivery.access,
+            interface: delivery.interface,
+            vlans: request.map_or(delivery.tags.guess(), |request| request.vlans),
+            mac: request.and_then(|request| request.mac),
+            destination: delivery.peer_address,
+            port: delivery.port,
+        };
+        if path.mac.is_none() {
+            let known = self
+                .bindings
+                .client_at(path.access, path.vlans, path.destination);
+            if let Some(client) = known {
+                path.mac = client.place.mac;
+                path.vlans = client.link.vlans;
+            }
+        }
+        if path.mac.is_none() {
+            self.out.notice(Some(path.access), Notice::UnknownMac);
+        }
+        path
+    }
+
+    /// Learns a Reply. `true` where it now waits for its routes; else it leaves at once.
+    fn learn(
+        &mut self,
+        server_address: Ipv6Addr,
+        delivery: &Delivery<'_>,
+        path: &ClientPath,
+        request: Option<Request>,
+        innermost: &Innermost<'_>,
+    ) -> bool {
+        let access = Some(delivery.access);
+        if request.is_none() {
+            self.out.notice(access, Notice::UnmatchedReply);
+        }
+        let Ok(reply) = Reply::read(&innermost.message, &mut self.leases) else {
+            self.out.notice(access, Notice::UnreadableReply);
+            return false;
+        };
+        if reply.server_unicast {
+            // req: RLY-92
+            self.out.notice(access, Notice::ServerUnicast);
+        }
+        let verdict = reply.verdict(request.map(|request| request.message_type), |duid| {
+            request.is_some_and(|request| self.transactions.is_from(&request, duid))
+        });
+        let (duid, server_duid, may_end) = match verdict {
+            Verdict::Learn {
+                duid,
+                server_duid,
+                may_end,
+            } => (duid, server_duid, may_end),
+            Verdict::Nothing => return false,
+            Verdict::NotLearned => {
+                self.out.notice(access, Notice::ReplyNotLearned);
+                return false;
+            }
+        };
+        let is_first_hop = !innermost.cascaded && is_link_local(delivery.peer_address);
+        let source = Source {
+            link: AccessLink {
+                access: delivery.access,
+                vlans: path.vlans,
+            },
+            place: Place {
+                address: innermost.client_address,
+                mac: path.mac.filter(|_| is_first_hop),
+                link_address: delivery.link_address,
+                is_first_hop,
+            },
+            duid,
+            server_duid,
+            server_address,
+            may_end,
+        };
+        let mut cx = Context {
+            now: self.now,
+            links: &self.links,
+            out: &mut self.out,
+            hold: &mut self.hold,
+        };
+        let waits = self.bindings.learn(&mut cx, &source, &self.leases);
+        if waits.is_empty() {
+            return false;
+        }
+        if self.hold.len() >= self.held_replies_max || self.reply_deadline.is_zero() {
+            // Forwarded in any case. req: SNP-37
+            self.out.notice(access, Notice::LateReply);
+            return false;
+        }
+        let deadline = self.now + self.reply_deadline;
+        self.hold.keep(deadline, *path, delivery.inner, waits);
+        true
+    }
+}

@@ -1,0 +1,273 @@
+//! The memory of recent client messages: to whom an answer goes (MAC and tags), and what it
+//! answers (SNP-6).
+//!
+//! A fixed number of slots in sets of [`WAYS`]; a new message takes the place of the oldest of its
+//! set. Nothing is allocated per message and nothing has to be cleaned up. Must not know of
+//! bindings or options.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use core::hash::Hasher;
+use core::net::Ipv6Addr;
+use core::time::Duration;
+
+use relay_common::net::{MacAddr, VlanTags};
+use siphasher::sip::SipHasher13;
+
+use super::link::NamedTags;
+use crate::time::Instant;
+use crate::types::{AccessId, Xid};
+
+/// Sets; with [`WAYS`] slots of 32 bytes each, 4 MiB in all.
+const SETS: usize = 1 << 15;
+/// Slots in a set.
+const WAYS: usize = 4;
+/// An answer later than this is unmatched: REQ_TIMEOUT to MRT of every exchange (RFC 8415 §7.6)
+/// retransmits long before with the same transaction-id, which renews the memory.
+const LIFE: Duration = Duration::from_secs(120);
+
+const HAS_MAC: u8 = 1;
+const ANSWERED: u8 = 2;
+const IN_USE: u8 = 4;
+
+/// Which exchange: where, between whom, and its transaction-id.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exchange {
+    pub(crate) access: AccessId,
+    /// The other end of our envelope: IPv6 source of the request, peer-address of the answer.
+    pub(crate) peer_address: Ipv6Addr,
+    /// The client, under all envelopes.
+    pub(crate) client_address: Ipv6Addr,
+    pub(crate) xid: Xid,
+}
+
+/// What is remembered of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Request {
+    /// The client's message, under all envelopes.
+    pub(crate) message_type: u8,
+    pub(crate) mac: Option<MacAddr>,
+    pub(crate) vlans: VlanTags,
+    duid_hash: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    key: u64,
+    duid_hash: u32,
+    /// Milliseconds of the boot clock, wrapping.
+    at_ms: u32,
+    vlans: VlanTags,
+    mac: MacAddr,
+    message_type: u8,
+    flags: u8,
+}
+
+const EMPTY: Slot = Slot {
+    key: 0,
+    duid_hash: 0,
+    at_ms: 0,
+    vlans: VlanTags::NONE,
+    mac: MacAddr([0; 6]),
+    message_type: 0,
+    flags: 0,
+};
+
+const _: () = assert!(size_of::<Slot>() == 32);
+
+/// Two cache lines, and never three.
+#[derive(Clone, Copy)]
+#[repr(align(128))]
+struct Set([Slot; WAYS]);
+
+/// The memory itself.
+pub(crate) struct Transactions {
+    key: [u8; 16],
+    sets: Box<[Set]>,
+}
+
+impl Transactions {
+    pub(crate) fn new(key: [u8; 16]) -> Self {
+        Self {
+            key,
+            sets: vec![Set([EMPTY; WAYS]); SETS].into_boxed_slice(),
+        }
+    }
+
+    /// Remembers a request. `true` where an unanswered one had to be forgotten for it.
+    pub(crate) fn remember(
+        &mut self,
+        now: Instant,
+        exchange: &Exchange,
+        message_type: u8,
+        duid: Option<&[u8]>,
+        mac: Option<MacAddr>,
+        vlans: VlanTags,
+    ) -> bool {
+        let key = self.hash(exchange);
+        let slot = Slot {
+            key,
+            duid_hash: self.duid_hash(duid),
+            at_ms: millis(now),
+            vlans,
+            mac: mac.unwrap_or_default(),
+            message_type,
+            flags: IN_USE | if mac.is_some() { HAS_MAC } else { 0 },
+        };
+        let Some(Set(set)) = self.sets.get_mut(set_of(key)) else {
+            return false;
+        };
+        let same = |old: &Slot| old.flags & IN_USE != 0 && old.key == key && old.vlans == vlans;
+        let age = |old: &Slot| match old.flags & IN_USE {
+            0 => u32::MAX,
+            _ => slot.at_ms.wrapping_sub(old.at_ms),
+        };
+        let place = match set.iter().position(same) {
+            Some(at) => set.get_mut(at),
+            None => set.iter_mut().max_by_key(|old| age(old)),
+        };
+        let Some(place) = place else { return false };
+        let evicted = !same(place)
+            && place.flags & (IN_USE | ANSWERED) == IN_USE
+            && age(place) < LIFE.as_millis() as u32;
+        *place = slot;
+        evicted
+    }
+
+    /// The request that this is an answer to.
+    pub(crate) fn recall(
+        &mut self,
+        now: Instant,
+        exchange: &Exchange,
+        tags: NamedTags,
+    ) -> Option<Request> {
+        let key = self.hash(exchange);
+        let now_ms = millis(now);
+        let slot = self.sets.get_mut(set_of(key))?.0.iter_mut().find(|slot| {
+            slot.flags & IN_USE != 0
+                && slot.key == key
+                && tags.admit(slot.vlans)
+                && now_ms.wrapping_sub(slot.at_ms) < LIFE.as_millis() as u32
+        })?;
+        slot.flags |= ANSWERED;
+        Some(Request {
+            message_type: slot.message_type,
+            mac: (slot.flags & HAS_MAC != 0).then_some(slot.mac),
+            vlans: slot.vlans,
+            duid_hash: slot.duid_hash,
+        })
+    }
+
+    /// Whether `request` bore this Client Identifier.
+    pub(crate) fn is_from(&self, request: &Request, duid: Option<&[u8]>) -> bool {
+        request.duid_hash == self.duid_hash(duid)
+    }
+
+    fn hash(&self, exchange: &Exchange) -> u64 {
+        let mut bytes = [0; 40];
+        let (peer, rest) = bytes.split_at_mut(16);
+        peer.copy_from_slice(&exchange.peer_address.octets());
+        let (client, rest) = rest.split_at_mut(16);
+        client.copy_from_slice(&exchange.client_address.octets());
+        let (xid, access) = rest.split_at_mut(4);
+        xid.copy_from_slice(&exchange.xid.0.to_ne_bytes());
+        access.copy_from_slice(&u32::from(exchange.access.0).to_ne_bytes());
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(&bytes);
+        hasher.finish()
+    }
+
+    fn duid_hash(&self, duid: Option<&[u8]>) -> u32 {
+        let Some(duid) = duid else { return 0 };
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(duid);
+        // The lower half is as good as any.
+        hasher.finish() as u32 | 1
+    }
+}
+
+/// The set of a key: its upper bits, as the slot compares all of them.
+const fn set_of(key: u64) -> usize {
+    (key >> 32) as usize % SETS
+}
+
+/// Wraps after 49 days; ages are differences.
+const fn millis(now: Instant) -> u32 {
+    (now.as_nanos() / 1_000_000) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exchange(xid: u32) -> Exchange {
+        Exchange {
+            access: AccessId(1),
+            peer_address: "fe80::c3".parse().unwrap(),
+            client_address: "fe80::c3".parse().unwrap(),
+            xid: Xid(xid),
+        }
+    }
+
+    const T0: Instant = Instant::from_nanos(7_000_000_000);
+    const MAC: Option<MacAddr> = Some(MacAddr([2, 0, 0, 0, 0, 0xc3]));
+
+    #[test]
+    fn transaction_is_recalled_with_mac_and_duid() {
+        let mut memory = Transactions::new([1; 16]);
+        memory.remember(T0, &exchange(5), 3, Some(b"duid"), MAC, VlanTags::NONE);
+
+        let request = memory.recall(T0, &exchange(5), NamedTags::Unsaid).unwrap();
+
+        assert_eq!((request.message_type, request.mac), (3, MAC));
+        assert!(memory.is_from(&request, Some(b"duid")));
+        assert!(!memory.is_from(&request, Some(b"other")));
+        assert!(!memory.is_from(&request, None));
+        assert_eq!(memory.recall(T0, &exchange(6), NamedTags::Unsaid), None);
+    }
+
+    #[test]
+    fn transaction_older_than_its_life_is_forgotten() {
+        let mut memory = Transactions::new([1; 16]);
+        memory.remember(T0, &exchange(5), 3, None, MAC, VlanTags::NONE);
+
+        assert_eq!(
+            memory.recall(T0 + LIFE, &exchange(5), NamedTags::Unsaid),
+            None
+        );
+    }
+
+    #[test]
+    fn transaction_flood_evicts_the_oldest_and_says_so() {
+        let mut memory = Transactions::new([1; 16]);
+        let n = (SETS * WAYS * 2) as u32;
+
+        let evicted = (0..n)
+            .filter(|xid| memory.remember(T0, &exchange(*xid), 1, None, None, VlanTags::NONE))
+            .count();
+
+        let kept = (0..n)
+            .filter(|xid| {
+                memory
+                    .recall(T0, &exchange(*xid), NamedTags::Unsaid)
+                    .is_some()
+            })
+            .count();
+        assert_eq!(kept + evicted, n as usize);
+        assert!(kept > SETS * WAYS * 9 / 10);
+        assert!(
+            memory
+                .recall(T0, &exchange(n - 1), NamedTags::Unsaid)
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn transaction_repeated_takes_one_slot_and_evicts_nothing() {
+        let mut memory = Transactions::new([1; 16]);
+
+        for _ in 0..2 * WAYS {
+            assert!(!memory.remember(T0, &exchange(5), 3, None, MAC, VlanTags::NONE));
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What becomes of a frame that carries DHCPv6: into the ring, to the kernel, or dropped.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::programs::XdpContext;
+use relay_common::abi::{
+    FLAG_ACCEPT_RELAYED, HEARTBEAT_AGE_MAX_NANOS, LAYOUT, OwnAddress, ROLE_ACCESS,
+};
+use relay_common::classify::{ALL_RELAY_AGENTS_AND_SERVERS, Datagram, addressed_to};
+use relay_common::maps::DropReason;
+
+use crate::maps::{DAEMON, INTERFACES, OWN_ADDRESSES, count_reason};
+use crate::{emit, limit};
+
+/// What became of a frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The kernel's stack has it.
+    Passed,
+    /// The ring has it.
+    Captured,
+    /// Nobody has it.
+    Dropped,
+}
+
+/// Every frame that leaves this function otherwise than into the ring, although it was for us, is
+/// counted under its reason.
+#[inline(always)]
+pub fn capture(ctx: &XdpContext, datagram: &Datagram) -> Outcome {
+    let ifindex = ctx.ingress_ifindex() as u32;
+    // SAFETY: the daemon replaces entries whole; nothing here removes one while it is read.
+    let Some(interface) = (unsafe { INTERFACES.get(ifindex) }) else {
+        return Outcome::Passed;
+    };
+    if interface.role != ROLE_ACCESS || !addressed_to(interface, datagram) {
+        return Outcome::Passed;
+    }
+    if datagram.destination != ALL_RELAY_AGENTS_AND_SERVERS {
+        let accepts = interface.flags & FLAG_ACCEPT_RELAYED != 0;
+        if !accepts || !is_own(datagram.destination) {
+            return Outcome::Passed;
+        }
+    }
+    // SAFETY: reads a clock.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if !daemon_reads(now) {
+        count_reason(DropReason::NoHeartbeat);
+        return Outcome::Passed;
+    }
+    if let Err(reason) = limit::admit(ctx, datagram, ifindex, interface, now) {
+        count_reason(reason);
+        return Outcome::Dropped;
+    }
+    match emit::to_relay(ctx, datagram, ifindex, now) {
+        Ok(()) => Outcome::Captured,
+        Err(reason) => {
+            count_reason(reason);
+            Outcome::Passed
+        }
+    }
+}
+
+#[inline(always)]
+fn is_own(destination: [u8; 16]) -> bool {
+    let key = OwnAddress {
+        address_be: destination,
+    };
+    // SAFETY: only whether there is a value is asked, never what it is.
+    unsafe { OWN_ADDRESSES.get(key) }.is_some()
+}
+
+/// Whether a daemon with our layouts said within the last second that it reads the ring.
+#[inline(always)]
+fn daemon_reads(now: u64) -> bool {
+    DAEMON.get(0).is_some_and(|daemon| {
+        daemon.layout == LAYOUT
+            && now.saturating_sub(daemon.heartbeat_boot_nanos) <= HEARTBEAT_AGE_MAX_NANOS
+    })
+}

@@ -1,0 +1,247 @@
+//! The words of the command line. Decides what may be said and in which form; what it means is
+//! `main.rs`'s and `client`'s.
+
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use relay_core::types::Prefix;
+
+/// A DHCPv6 relay that learns every lease and makes the kernel route to it.
+#[derive(Parser, Debug)]
+#[command(
+    name = "twinrelay",
+    version,
+    max_term_width = 100,
+    propagate_version = true
+)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 the answer is no, 2 usage or configuration, \
+                        3 the daemon cannot be reached, 4 it refused."
+)]
+pub struct Cli {
+    /// Where the daemon is, and its file.
+    #[command(flatten)]
+    pub place: Place,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Where the daemon is, and its file.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Place {
+    /// Configuration file [default: /etc/twinrelay/twinrelay.toml]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Control socket of the daemon [default: control.sock in the run_dir of the configuration]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Run the daemon, in the foreground, logging to standard error
+    ///
+    /// SIGHUP reloads the configuration; a bad file changes nothing. SIGTERM and SIGINT stop.
+    Run,
+    /// Check a configuration file: every fault with its line and what is expected there
+    Check,
+    /// Show what the daemon knows
+    Show(Show),
+    /// Print binding, route and server events, one a line, until interrupted
+    Monitor {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Watch message rates, bindings and drops in the terminal
+    Top,
+    /// Remove bindings with their routes, or zero the counters
+    Clear {
+        /// What to clear.
+        #[command(subcommand)]
+        what: Clear,
+    },
+    /// Print the completion script of a shell
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    Man {
+        /// An existing folder
+        dir: PathBuf,
+    },
+}
+
+/// `show`.
+#[derive(Args, Debug)]
+pub struct Show {
+    /// One JSON document on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to show.
+    #[command(subcommand)]
+    pub what: Shown,
+}
+
+/// What can be shown.
+#[derive(Subcommand, Debug)]
+pub enum Shown {
+    /// Clients with their leases, one a row
+    Subscribers {
+        /// One block per client with all that is known of it
+        #[arg(long)]
+        extensive: bool,
+        /// Which ones.
+        #[command(flatten)]
+        filter: Filters,
+    },
+    /// Leases, one a row
+    Bindings {
+        /// Which ones.
+        #[command(flatten)]
+        filter: Filters,
+    },
+    /// Routes that the daemon wants, and whether they are in the kernel
+    Routes,
+    /// Access and core interfaces: link, addresses, capture
+    Interfaces,
+    /// Servers and whether they answer
+    Servers,
+    /// Everything that is counted, without the zeroes
+    Statistics,
+    /// Version and age of the running daemon
+    Version,
+}
+
+/// Which clients or leases; all that are given must match.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Filters {
+    /// On this access interface
+    #[arg(long, value_name = "IF")]
+    pub interface: Option<String>,
+    /// That cover this prefix or address, or lie inside it
+    #[arg(long, value_name = "PREFIX", value_parser = lease)]
+    pub prefix: Option<Prefix>,
+    /// Of this client, in hex
+    #[arg(long, value_parser = duid)]
+    pub duid: Option<String>,
+    /// Of this MAC address
+    #[arg(long, value_parser = mac)]
+    pub mac: Option<String>,
+    /// Learned this way: snooped
+    #[arg(long)]
+    pub origin: Option<String>,
+    /// In this state
+    #[arg(long)]
+    pub state: Option<State>,
+    /// At most this many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+}
+
+/// The state of a lease.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// The client may use it
+    Active,
+    /// Its time ran out
+    Expired,
+    /// The client gave it up
+    Released,
+    /// The client found it in use
+    Declined,
+}
+
+/// What can be cleared.
+#[derive(Subcommand, Debug)]
+pub enum Clear {
+    /// Remove one lease, one client's leases, or one interface's
+    ///
+    /// The client is not told: it keeps its address or prefix until it renews.
+    Binding(ClearBinding),
+    /// Zero the daemon's counters
+    Statistics,
+}
+
+/// Exactly one of these.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct ClearBinding {
+    /// The leased prefix or address
+    #[arg(value_name = "PREFIX|ADDRESS", value_parser = lease)]
+    pub lease: Option<Prefix>,
+    /// Every lease of this client, in hex
+    #[arg(long, value_parser = duid)]
+    pub duid: Option<String>,
+    /// Every lease on this access interface
+    #[arg(long, value_name = "IF")]
+    pub interface: Option<String>,
+}
+
+/// An address or a prefix; host bits are refused, since a cut prefix would mean another lease.
+pub fn lease(text: &str) -> Result<Prefix, String> {
+    let expected = "expected an IPv6 address or prefix such as 2001:db8:100::/56";
+    let Some((address, bits)) = text.split_once('/') else {
+        return text
+            .parse()
+            .map(Prefix::host)
+            .map_err(|_| expected.to_owned());
+    };
+    let address: Ipv6Addr = address.parse().map_err(|_| expected)?;
+    let bits = bits.parse().map_err(|_| expected)?;
+    let prefix = Prefix::new(address, bits).ok_or(expected)?;
+    if prefix.address() != address {
+        return Err(format!("host bits are set; did you mean {prefix}?"));
+    }
+    Ok(prefix)
+}
+
+fn duid(text: &str) -> Result<String, String> {
+    crate::control::json::parse_hex(text)
+        .map(|bytes| crate::control::json::colon_hex(&bytes))
+        .ok_or_else(|| "expected hex bytes such as 00:03:00:01:02:00:00:00:00:01".to_owned())
+}
+
+fn mac(text: &str) -> Result<String, String> {
+    crate::control::json::parse_hex(text)
+        .filter(|bytes| bytes.len() == 6)
+        .map(|bytes| crate::control::json::colon_hex(&bytes))
+        .ok_or_else(|| "expected a MAC address such as 02:00:00:00:00:01".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lease_with_host_bits_names_the_prefix_meant() {
+        assert_eq!(
+            lease("2001:db8::1/56"),
+            Err("host bits are set; did you mean 2001:db8::/56?".to_owned())
+        );
+        assert_eq!(
+            lease("2001:db8::1"),
+            Ok(Prefix::host("2001:db8::1".parse().unwrap()))
+        );
+    }
+
+    #[test]
+    fn clear_binding_takes_exactly_one_choice() {
+        let parse = |words: &str| Cli::try_parse_from(words.split(' '));
+
+        assert!(parse("twinrelay clear binding").is_err());
+        assert!(parse("twinrelay clear binding 2001:db8:: --interface a").is_err());
+        assert!(parse("twinrelay clear binding --interface a").is_ok());
+    }
+}

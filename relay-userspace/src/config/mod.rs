@@ -1,0 +1,287 @@
+//! The configuration file as a value that cannot be invalid.
+//!
+//! [`Config`] is what `twinrelay.toml` says after every check that can be made without looking at
+//! the kernel. It must not know how the daemon is built.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use relay_core::types::Prefix;
+
+pub mod diagnostics;
+mod later;
+mod reader;
+mod sections;
+mod together;
+mod values;
+
+use diagnostics::Report;
+use std::path::Path;
+
+/// Where the file is unless `-c` names another.
+pub const DEFAULT_PATH: &str = "/etc/twinrelay/twinrelay.toml";
+
+/// A file that can be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// Warnings; may hold none.
+    pub report: Report,
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// All its faults at once.
+pub fn load(path: &Path) -> Result<Loaded, Report> {
+    let text = std::fs::read_to_string(path).map_err(|error| Report::unreadable(path, &error))?;
+    parse(path, &text)
+}
+
+/// Checks a file's text; `path` is for messages only.
+///
+/// # Errors
+/// All its faults at once.
+pub fn parse(path: &Path, text: &str) -> Result<Loaded, Report> {
+    let (document, syntax) = toml::de::DeTable::parse_recoverable(text);
+    if !syntax.is_empty() {
+        let faults = syntax.iter().map(syntax_fault).collect();
+        return Err(Report::new(path, text, faults));
+    }
+    let faults = reader::Faults::default();
+    let config = read(&reader::Table::root(&document, &faults));
+    let report = Report::new(path, text, faults.into_list());
+    match config {
+        _ if report.has_errors() => Err(report),
+        config => Ok(Loaded { config, report }),
+    }
+}
+
+fn syntax_fault(error: &toml::de::Error) -> diagnostics::Diagnostic {
+    diagnostics::Diagnostic {
+        severity: diagnostics::Severity::Error,
+        message: format!("not TOML: {}", error.message()),
+        span: error.span(),
+        expected: "TOML 1.0: `key = value` lines below `[section]` headers".to_owned(),
+        related: None,
+    }
+}
+
+/// Sections that have faults are left out; the caller looks at the faults first.
+fn read(root: &reader::Table<'_>) -> Config {
+    let relay = sections::relay(root);
+    let servers: Vec<_> = tables(root, "server", sections::server);
+    let access: Vec<_> = tables(root, "access", sections::access);
+    let core: Vec<_> = tables(root, "core", sections::core);
+    let config = Config {
+        relay,
+        routes: sections::routes(root),
+        dataplane: sections::dataplane(root),
+        metrics: sections::metrics(root),
+        log: sections::log(root),
+        servers: servers.iter().map(|s| s.section.clone()).collect(),
+        access: access.iter().map(|a| a.section.clone()).collect(),
+        core: core.iter().map(sections::core_section).collect(),
+    };
+    later::active_leasequery(root);
+    later::tls(root);
+    together::needed(root, &access, &core);
+    together::unique(root.faults(), &servers, &access, &core);
+    together::references(root.faults(), &servers, &access, &core);
+    root.finish();
+    config
+}
+
+fn tables<'t, T>(
+    root: &reader::Table<'t>,
+    key: &'static str,
+    read: impl Fn(reader::Table<'t>) -> Option<T>,
+) -> Vec<T> {
+    let name = format!("[[{key}]]");
+    root.tables(key, &name)
+        .into_iter()
+        .filter_map(read)
+        .collect()
+}
+
+/// The whole file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// `[relay]`.
+    pub relay: RelaySection,
+    /// `[[server]]`; empty: All_DHCP_Servers on each core interface (RLY-29).
+    pub servers: Vec<ServerSection>,
+    /// `[[access]]`, at least one.
+    pub access: Vec<AccessSection>,
+    /// `[[core]]`, at least one.
+    pub core: Vec<CoreSection>,
+    /// `[routes]`.
+    pub routes: RoutesSection,
+    /// `[dataplane]`.
+    pub dataplane: DataplaneSection,
+    /// `[metrics]`.
+    pub metrics: MetricsSection,
+    /// `[log]`.
+    pub log: LogSection,
+}
+
+/// `[relay]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RelaySection {
+    /// `None` for `"auto"`.
+    pub relay_id: Option<Vec<u8>>,
+    /// Source of RELAY-FORW; `None`: chosen once and kept.
+    pub source_address: Option<Ipv6Addr>,
+    /// What survives a restart.
+    pub state_dir: PathBuf,
+    /// `control.sock` and `ready`.
+    pub run_dir: PathBuf,
+    /// Bound on the table.
+    pub max_bindings: usize,
+    /// PDR-G-5, PDR-G-7.
+    pub max_leases_per_client: usize,
+    /// PDR-G-6; 0 for none.
+    pub max_leases_per_interface: usize,
+    /// Seconds.
+    pub ready_timeout_secs: u32,
+    /// Drop to this user after start-up.
+    pub user: Option<String>,
+}
+
+/// `[[server]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerSection {
+    /// Unique.
+    pub name: String,
+    /// Unicast or multicast.
+    pub address: Ipv6Addr,
+    /// UDP port.
+    pub port: u16,
+    /// Present where the address is link-local or multicast.
+    pub interface: Option<String>,
+    /// Accepted and kept for the leasequery part.
+    pub bulk_leasequery: bool,
+}
+
+/// How DHCPv6 is captured on an access interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capture {
+    /// Native XDP, else generic, else socket.
+    Auto,
+    /// Native XDP or an error.
+    Xdp,
+    /// Generic XDP or an error.
+    XdpGeneric,
+    /// AF_PACKET and UDP sockets.
+    Socket,
+}
+
+/// Messages a second, in the kernel; 0 for no limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RateLimit {
+    /// Per client MAC.
+    pub per_client: u32,
+    /// Per access interface.
+    pub per_interface: u32,
+}
+
+/// `[[access]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccessSection {
+    /// Interface name, unique.
+    pub interface: String,
+    /// How to capture.
+    pub capture: Capture,
+    /// `None`: a global address of the interface, chosen once and kept.
+    pub link_address: Option<Ipv6Addr>,
+    /// Interface-Id bytes; defaults to the name.
+    pub interface_id: String,
+    /// Names of servers; empty for all.
+    pub servers: Vec<String>,
+    /// Option 79.
+    pub client_link_layer_address: bool,
+    /// Enterprise number and template.
+    pub remote_id: Option<(u32, String)>,
+    /// Empty: none.
+    pub subscriber_id: String,
+    /// RELAY-FORW from below.
+    pub accept_relayed: bool,
+    /// RELAY-FORW with an RSOO inside (RLY-59).
+    pub accept_rsoo: bool,
+    /// RECONFIGURE-REQUEST (RLY-14).
+    pub accept_reconfigure_request: bool,
+    /// Options for the Echo Request option (RLY-58).
+    pub echo_request: Vec<u16>,
+    /// In the kernel.
+    pub rate_limit: RateLimit,
+}
+
+/// `[[core]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CoreSection {
+    /// Interface name, unique.
+    pub interface: String,
+}
+
+/// `[routes]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RoutesSection {
+    /// Off: no routes, no neighbour entries, no aggregates.
+    pub enabled: bool,
+    /// Kernel table.
+    pub table: u32,
+    /// Protocol number that marks routes as ours.
+    pub protocol: u8,
+    /// Metric of our routes.
+    pub metric: u32,
+    /// Where not empty, only leases inside get routes.
+    pub allowed: Vec<Prefix>,
+    /// Unreachable routes.
+    pub aggregates: Vec<Prefix>,
+    /// /128 per address.
+    pub addresses: bool,
+    /// Route per delegation.
+    pub prefixes: bool,
+    /// Neighbour entries.
+    pub neighbors: bool,
+}
+
+/// What becomes of programs and maps when the daemon stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnExit {
+    /// They stay.
+    Keep,
+    /// They go.
+    Detach,
+}
+
+/// `[dataplane]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DataplaneSection {
+    /// On a bpffs.
+    pub pin_path: PathBuf,
+    /// At exit.
+    pub on_exit: OnExit,
+}
+
+/// `[metrics]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MetricsSection {
+    /// `None`: off.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[log]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogSection {
+    /// A `tracing` filter: `info`, `debug`, `relay_userspace::routes=trace,info`.
+    pub level: String,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! What the control socket and the metrics endpoint ask of the parts that write routes and run
+//! kernel programs. Implemented there; nothing here knows netlink or eBPF.
+
+use std::net::Ipv6Addr;
+
+use relay_core::types::Prefix;
+use serde::{Deserialize, Serialize};
+
+/// The routes that the daemon wants or holds.
+pub trait RoutesView: Send + Sync {
+    /// At most `limit` routes, ordered by prefix, those after `after` only. Called from tokio
+    /// tasks: must not block for longer than copying `limit` rows takes.
+    fn page(&self, after: Option<Prefix>, limit: usize) -> Vec<RouteRow>;
+}
+
+/// What a route is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteKind {
+    /// To a leased address or delegated prefix.
+    Lease,
+    /// An unreachable route of `[routes] aggregates`.
+    Aggregate,
+}
+
+/// Whether a route is in the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteRowState {
+    /// It is.
+    Installed,
+    /// Its write is on the way.
+    Pending,
+    /// Refused, by us or by the kernel.
+    Failed,
+    /// In the kernel with our protocol number, left by an earlier run; no lease is known for it.
+    Unclaimed,
+}
+
+impl RouteRowState {
+    /// As in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Installed => "installed",
+            Self::Pending => "pending",
+            Self::Failed => "failed",
+            Self::Unclaimed => "unclaimed",
+        }
+    }
+}
+
+/// One route.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RouteRow {
+    /// Destination.
+    pub prefix: Prefix,
+    /// Next hop; `None` for an unreachable route.
+    pub gateway: Option<Ipv6Addr>,
+    /// Name of the outgoing interface; `None` for an unreachable route.
+    pub interface: Option<String>,
+    /// What it is for.
+    pub kind: RouteKind,
+    /// Whether it is in the kernel.
+    pub state: RouteRowState,
+    /// Why it is not ([`super::json::refusal_text`] for refusals of the core).
+    pub error: Option<String>,
+}
+
+/// No routes: what a daemon with `[routes] enabled = false` shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoRoutes;
+
+impl RoutesView for NoRoutes {
+    fn page(&self, _after: Option<Prefix>, _limit: usize) -> Vec<RouteRow> {
+        Vec::new()
+    }
+}
+
+/// The kernel programs' own counters.
+pub trait DataplaneView: Send + Sync {
+    /// Reads them from the maps, now.
+    fn read(&self) -> DataplaneCounters;
+}
+
+/// What the kernel programs counted since they were loaded.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DataplaneCounters {
+    /// Packets dropped, by reason label.
+    pub drops: Vec<(String, u64)>,
+    /// Packets by interface name and action label (`ring`, `pass`, `drop`, …).
+    pub packets: Vec<(String, String, u64)>,
+    /// Frames that found the ring full and went to the kernel instead.
+    pub ring_lost: u64,
+}
+
+/// No kernel programs: what a daemon with `capture = "socket"` everywhere shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoDataplane;
+
+impl DataplaneView for NoDataplane {
+    fn read(&self) -> DataplaneCounters {
+        DataplaneCounters::default()
+    }
+}

@@ -1,0 +1,291 @@
+//! The daemon: starts every part, joins configuration and interfaces whenever one of them changes,
+//! reloads, stops.
+//!
+//! Decides the order of things and what a reload may change. Order at the start: log, lock, state,
+//! sockets of the route thread, privileges, relay thread, control socket, metrics, READY. At the
+//! end the other way round; routes stay, so that the next daemon finds them.
+
+mod parts;
+mod privileges;
+mod reload;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Loaded};
+use crate::control::{self, ControlContext};
+use crate::counters::Counters;
+use crate::events::Events;
+use crate::handle::{Command, RelayBusy, Surroundings};
+use crate::interfaces::InterfaceTable;
+use crate::log::LogHandle;
+use crate::notify;
+use crate::state::{Kept, StateFile, make_relay_id};
+use crate::surroundings::{self, Joined, Numbers};
+use parts::{Metrics, RelayParts};
+
+/// The relay thread did not take new surroundings: try again after this.
+const RETRY_SURROUNDINGS: Duration = Duration::from_millis(50);
+/// How often to look whether all threads live.
+const LOOK_AFTER_THREADS: Duration = Duration::from_millis(500);
+
+/// Runs until SIGTERM or SIGINT. The caller has read `file` and shown its warnings or not: they
+/// are logged here.
+///
+/// # Errors
+/// What could not be started, and what to do; or a part that ended by itself.
+pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
+    let log = crate::log::start(&loaded.config.log)?;
+    for (_, line) in loaded.report.lines() {
+        tracing::warn!("{line}");
+    }
+    let config = Arc::new(loaded.config);
+    let _lock = parts::lock(&config.relay.run_dir)?;
+    let state = StateFile::new(&config.relay.state_dir);
+    let kept = load_state(&state);
+    parts::prepare_folders(&config);
+    privileges::drop_for(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("start tokio")?;
+    runtime.block_on(async {
+        let daemon = Daemon::start(file, config, log, state, kept).await?;
+        daemon.serve().await
+    })
+}
+
+/// What was kept, with a DUID in it.
+fn load_state(state: &StateFile) -> Kept {
+    let mut kept = state.load().unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        Kept::default()
+    });
+    if kept.relay_id_bytes().is_none() {
+        match make_relay_id() {
+            Ok(relay_id) => kept.relay_id = Some(relay_id),
+            Err(error) => tracing::warn!(%error, "no relay-id can be made; set [relay] relay_id"),
+        }
+    }
+    kept
+}
+
+struct Daemon {
+    file: std::path::PathBuf,
+    log: LogHandle,
+    state: StateFile,
+    /// What is on disk, to write only changes.
+    saved: Option<Kept>,
+    kept: Kept,
+    numbers: Numbers,
+    warned: Vec<String>,
+    config: watch::Sender<Arc<Config>>,
+    interfaces: watch::Receiver<Arc<InterfaceTable>>,
+    surroundings: watch::Sender<Arc<Surroundings>>,
+    /// The relay thread has not got the newest surroundings yet.
+    undelivered: bool,
+    parts: RelayParts,
+    metrics: Metrics,
+    control: tokio::task::JoinHandle<std::io::Result<()>>,
+    stop: CancellationToken,
+    signals: Signals,
+}
+
+struct Signals {
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+impl Daemon {
+    async fn start(
+        file: &Path,
+        config: Arc<Config>,
+        log: LogHandle,
+        state: StateFile,
+        kept: Kept,
+    ) -> anyhow::Result<Self> {
+        // Before anything that takes time: a SIGTERM during the start must stop, not kill.
+        let signals = Signals::listen().context("listen to signals")?;
+        let counters = Arc::new(Counters::default());
+        let events = Events::new(Arc::clone(&counters));
+        let socket = control::bind(&config.relay.run_dir)?;
+        let routes = crate::routes::prepare(&config.routes, Arc::clone(&counters))
+            .context("open netlink sockets")?;
+        let interfaces = routes.interfaces.clone();
+        let mut numbers = Numbers::default();
+        let joined = join(&config, &interfaces, &kept, &mut numbers);
+        joined
+            .warnings
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
+        let first = joined.surroundings.clone();
+        let parts = RelayParts::start(&config, first.clone(), routes, &counters, &events)?;
+        let (surroundings, _) = watch::channel(Arc::new(first));
+        let (config_sender, _) = watch::channel(Arc::clone(&config));
+        let stop = CancellationToken::new();
+        let context = ControlContext {
+            relay: parts.relay.clone(),
+            counters: Arc::clone(&counters),
+            config: config_sender.subscribe(),
+            interfaces: interfaces.clone(),
+            surroundings: surroundings.subscribe(),
+            routes: Arc::new(parts.routes.view()),
+            dataplane: Arc::new(parts.dataplane.clone()),
+            events,
+            started: jiff::Timestamp::now(),
+        };
+        let mut metrics = Metrics::new(&context);
+        metrics.listen(config.metrics.listen).await?;
+        let control = tokio::spawn(control::serve(socket, context, stop.clone()));
+        let mut daemon = Self {
+            file: file.to_owned(),
+            log,
+            state,
+            saved: None,
+            kept,
+            numbers,
+            warned: joined.warnings.clone(),
+            config: config_sender,
+            interfaces,
+            surroundings,
+            undelivered: false,
+            parts,
+            metrics,
+            control,
+            stop,
+            signals,
+        };
+        daemon.keep(joined.kept);
+        Ok(daemon)
+    }
+
+    async fn serve(mut self) -> anyhow::Result<()> {
+        notify::ready();
+        self.tell_status();
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "twinrelay relays");
+        let mut look = tokio::time::interval(LOOK_AFTER_THREADS);
+        let mut watchdog =
+            tokio::time::interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(3600)));
+        let ended = loop {
+            tokio::select! {
+                _ = self.signals.terminate.recv() => break Ok(()),
+                _ = self.signals.interrupt.recv() => break Ok(()),
+                _ = self.signals.reload.recv() => self.reload().await,
+                changed = self.interfaces.changed() => match changed {
+                    Ok(()) => self.surround(),
+                    Err(_) => break Err(anyhow::anyhow!("the route thread ended by itself")),
+                },
+                () = tokio::time::sleep(RETRY_SURROUNDINGS), if self.undelivered => self.deliver(),
+                _ = watchdog.tick() => notify::watchdog(),
+                _ = look.tick() => {
+                    if self.parts.relay_ended() {
+                        break Err(anyhow::anyhow!("the relay thread ended by itself"));
+                    }
+                }
+                ended = &mut self.control => {
+                    break Err(anyhow::anyhow!("the control socket ended by itself: {ended:?}"));
+                }
+            }
+        };
+        self.finish(ended).await
+    }
+
+    /// Interfaces or configuration changed: joins them anew.
+    fn surround(&mut self) {
+        let config = Arc::clone(&self.config.borrow());
+        let joined = join(&config, &self.interfaces, &self.kept, &mut self.numbers);
+        for warning in &joined.warnings {
+            if !self.warned.contains(warning) {
+                tracing::warn!("{warning}");
+            }
+        }
+        self.warned = joined.warnings;
+        self.keep(joined.kept);
+        self.surroundings
+            .send_replace(Arc::new(joined.surroundings));
+        self.deliver();
+        self.tell_status();
+    }
+
+    fn deliver(&mut self) {
+        let newest = Surroundings::clone(&self.surroundings.borrow());
+        let sent = self
+            .parts
+            .relay
+            .send(Command::Surroundings(Box::new(newest)));
+        self.undelivered = sent == Err(RelayBusy::Full);
+    }
+
+    /// Writes what was chosen, where it changed.
+    fn keep(&mut self, kept: Kept) {
+        self.kept = kept;
+        if self.saved.as_ref() == Some(&self.kept) {
+            return;
+        }
+        if let Err(error) = self.state.save(&self.kept) {
+            tracing::warn!("{error:#}");
+        }
+        // Once is enough: the same words on every change of an interface help nobody.
+        self.saved = Some(self.kept.clone());
+    }
+
+    fn tell_status(&self) {
+        let surroundings = self.surroundings.borrow();
+        let access = &surroundings.relay.access;
+        let present = access.iter().filter(|it| it.ifindex.is_some()).count();
+        let source = match surroundings.source_address {
+            Some(address) => format!("as {address}"),
+            None => "waiting for a source address".to_owned(),
+        };
+        notify::status(&format!(
+            "{present} of {} access interfaces, {} servers, {source}",
+            access.len(),
+            surroundings.relay.servers.len()
+        ));
+    }
+
+    /// Control first, so that nobody asks what is about to end; then relaying; then the routes
+    /// that it still caused.
+    async fn finish(self, ended: anyhow::Result<()>) -> anyhow::Result<()> {
+        notify::stopping();
+        tracing::info!("stopping; routes stay");
+        self.stop.cancel();
+        self.metrics.stop();
+        if !self.control.is_finished() {
+            // Its end was asked for: nothing is to be learned from it.
+            let _ = self.control.await;
+        }
+        let stopped = tokio::task::spawn_blocking(move || self.parts.stop()).await;
+        let stopped = stopped.context("stop the threads")?;
+        ended.and(stopped)
+    }
+}
+
+fn join(
+    config: &Config,
+    interfaces: &watch::Receiver<Arc<InterfaceTable>>,
+    kept: &Kept,
+    numbers: &mut Numbers,
+) -> Joined {
+    let table = Arc::clone(&interfaces.borrow());
+    surroundings::join(config, &table, kept, numbers, parts::source_toward)
+}

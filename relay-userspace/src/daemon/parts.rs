@@ -1,0 +1,258 @@
+//! The threads and tasks that the daemon is made of, and how they are tied together.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use relay_core::config::Server;
+use relay_core::input::RouteOutcome;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::control::ControlContext;
+use crate::control::json::refusal_text;
+use crate::counters::Counters;
+use crate::dataplane::DataplaneHandle;
+use crate::events::Events;
+use crate::handle::{COMMANDS_MAX, Command, RelayBusy, RelayHandle, Surroundings};
+use crate::metrics::{self, MetricsContext};
+use crate::relay_thread::{self, FollowerChange, RelayThreadConfig, RouteBatch, RouteBatchKind};
+use crate::routes::{Change, Prepared, QueueFull, RouteQueue, Routes};
+
+/// Batches of routes between relay thread and follower. The follower's own queue merges them, so
+/// this one is nearly always empty.
+const ROUTE_BATCHES_MAX: usize = 1024;
+
+/// Refuses a second daemon with the same `run_dir`; the lock ends with the process.
+pub(super) fn lock(run_dir: &Path) -> anyhow::Result<Flock<File>> {
+    std::fs::create_dir_all(run_dir)
+        .with_context(|| format!("make {}; check [relay] run_dir", run_dir.display()))?;
+    let path = run_dir.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("open {}; check [relay] run_dir", path.display()))?;
+    let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        anyhow::anyhow!(
+            "another twinrelay runs with run_dir = \"{}\"; stop it first, or set another run_dir",
+            run_dir.display()
+        )
+    })?;
+    // For people only; the lock is what counts.
+    let _ = lock
+        .set_len(0)
+        .and_then(|()| writeln!(lock, "{}", std::process::id()));
+    Ok(lock)
+}
+
+/// The address that the kernel would send from to this server.
+pub(super) fn source_toward(server: &Server) -> Option<Ipv6Addr> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
+    let scope = server.interface.map_or(0, |index| index.0);
+    // Connecting a UDP socket sends nothing.
+    socket
+        .connect(SocketAddrV6::new(server.address, server.port, 0, scope))
+        .ok()?;
+    match socket.local_addr().ok()? {
+        SocketAddr::V6(address) => Some(*address.ip()),
+        SocketAddr::V4(_) => None,
+    }
+}
+
+/// Relay thread, route thread and the thread between them.
+pub(super) struct RelayParts {
+    pub(super) relay: RelayHandle,
+    pub(super) routes: Routes,
+    pub(super) dataplane: DataplaneHandle,
+    thread: JoinHandle<()>,
+    bridge: JoinHandle<()>,
+}
+
+impl RelayParts {
+    pub(super) fn start(
+        config: &Config,
+        first: Surroundings,
+        routes: Prepared,
+        counters: &Arc<Counters>,
+        events: &Events,
+    ) -> anyhow::Result<Self> {
+        let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
+            .context("make an eventfd")?;
+        let wake = Arc::new(OwnedFd::from(wake));
+        let (commands, receiver) = sync_channel(COMMANDS_MAX);
+        let relay = RelayHandle::new(commands, Arc::clone(&wake));
+        let (sender, batches) = mpsc::channel(ROUTE_BATCHES_MAX);
+        let (thread, dataplane) = relay_thread::spawn(RelayThreadConfig {
+            initial: Box::new(first),
+            seed: crate::state::random().context("read random bytes")?,
+            pin_path: config.dataplane.pin_path.clone(),
+            on_exit: config.dataplane.on_exit,
+            counters: Arc::clone(counters),
+            commands: receiver,
+            wake,
+            routes: sender,
+            events: events.clone(),
+        })?;
+        let bridge = bridge(batches, routes.queue.clone(), relay.clone())?;
+        let outcomes = outcomes(relay.clone(), events.clone());
+        let routes = routes.start(outcomes).context("start the route thread")?;
+        Ok(Self {
+            relay,
+            routes,
+            dataplane,
+            thread,
+            bridge,
+        })
+    }
+
+    pub(super) fn relay_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Flushes and ends all three, in the direction in which routes flow.
+    pub(super) fn stop(self) -> anyhow::Result<()> {
+        while self.relay.send(Command::Stop) == Err(RelayBusy::Full) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let relay = self.thread.join();
+        // The relay thread held the only sender: the bridge sees the end.
+        let bridge = self.bridge.join();
+        self.routes.stop();
+        if relay.is_err() || bridge.is_err() {
+            anyhow::bail!("a thread panicked; the log says where");
+        }
+        Ok(())
+    }
+}
+
+/// Moves changes into the follower's queue, which merges them and which netlink's thread can poll.
+fn bridge(
+    mut batches: mpsc::Receiver<RouteBatch>,
+    queue: RouteQueue,
+    relay: RelayHandle,
+) -> anyhow::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("route-queue".to_owned())
+        .spawn(move || {
+            while let Some(batch) = batches.blocking_recv() {
+                if forward(&queue, batch) == Err(QueueFull) {
+                    tracing::warn!("{QueueFull}; everything is sent again");
+                    // Full: it is asked again at the next overflow.
+                    let _ = relay.send(Command::ResendRoutes);
+                }
+            }
+        })
+        .context("start the thread of the route queue")
+}
+
+fn forward(queue: &RouteQueue, batch: RouteBatch) -> Result<(), QueueFull> {
+    let (first, last) = match batch.kind {
+        RouteBatchKind::Changes => (false, false),
+        RouteBatchKind::Resend { first, last } => (first, last),
+    };
+    if first {
+        queue.resend_begins();
+    }
+    let result = queue.send(batch.changes.into_iter().map(|change| match change {
+        FollowerChange::Route(change) => Change::Route(change),
+        FollowerChange::Neighbor(change) => Change::Neighbor(change),
+    }));
+    // An incomplete whole must not remove what it lacks.
+    if last && result.is_ok() {
+        queue.resend_ends();
+    }
+    result
+}
+
+/// What becomes of routes goes to the core, and what failed to those who watch.
+fn outcomes(relay: RelayHandle, events: Events) -> crate::routes::OutcomeSink {
+    Box::new(move |outcomes: Vec<RouteOutcome>| {
+        let failed: Vec<RouteOutcome> = match events.is_watched() {
+            true => outcomes
+                .iter()
+                .filter(|it| it.result.is_err())
+                .copied()
+                .collect(),
+            false => Vec::new(),
+        };
+        if relay.send(Command::Routes(outcomes)) == Err(RelayBusy::Full) {
+            return false;
+        }
+        for outcome in failed {
+            if let Err(refusal) = outcome.result {
+                events.publish_route_failed(outcome.prefix, None, &refusal_text(refusal));
+            }
+        }
+        true
+    })
+}
+
+/// The metrics endpoint, which a reload may move.
+pub(super) struct Metrics {
+    context: MetricsContext,
+    listening: Option<(SocketAddr, CancellationToken)>,
+}
+
+impl Metrics {
+    pub(super) fn new(context: &ControlContext) -> Self {
+        Self {
+            context: MetricsContext {
+                relay: context.relay.clone(),
+                counters: Arc::clone(&context.counters),
+                surroundings: context.surroundings.clone(),
+                dataplane: Arc::clone(&context.dataplane),
+            },
+            listening: None,
+        }
+    }
+
+    /// Listens there and nowhere else; where that fails everything stays as it was.
+    pub(super) async fn listen(&mut self, wanted: Option<SocketAddr>) -> std::io::Result<()> {
+        if wanted == self.listening.as_ref().map(|(address, _)| *address) {
+            return Ok(());
+        }
+        let listener = match wanted {
+            Some(address) => Some((address, metrics::bind(address).await?)),
+            None => None,
+        };
+        self.stop();
+        self.listening = listener.map(|(address, listener)| {
+            let stop = CancellationToken::new();
+            let serve = metrics::serve(listener, self.context.clone(), stop.clone());
+            tokio::spawn(async move {
+                if let Err(error) = serve.await {
+                    tracing::error!(%error, "the metrics endpoint ended");
+                }
+            });
+            (address, stop)
+        });
+        Ok(())
+    }
+
+    pub(super) fn stop(&self) {
+        if let Some((_, stop)) = &self.listening {
+            stop.cancel();
+        }
+    }
+}
+
+/// Makes what only the first user may make.
+pub(super) fn prepare_folders(config: &Config) {
+    if let Err(error) = std::fs::create_dir_all(&config.relay.state_dir) {
+        tracing::warn!(
+            "cannot make {}: {error}; relaying goes on, nothing is kept. Check [relay] state_dir",
+            config.relay.state_dir.display()
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! What the daemon may do after its start: four capabilities, and another user where one is set.
+//!
+//! Capabilities belong to threads, and a thread that is made inherits them: this runs before the
+//! daemon makes any. `CAP_NET_ADMIN` writes routes and attaches programs, `CAP_BPF` loads them,
+//! `CAP_NET_RAW` opens packet sockets, `CAP_NET_BIND_SERVICE` binds port 547.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::statfs::{FsType, statfs};
+use nix::unistd::{Gid, Uid, User};
+
+use crate::config::{Capture, Config};
+
+const NEEDED: [Capability; 4] = [
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_BPF,
+    Capability::CAP_NET_BIND_SERVICE,
+];
+
+/// Gives up what is not needed.
+///
+/// # Errors
+/// The user does not exist, or the kernel refuses.
+pub fn drop_for(config: &Config) -> anyhow::Result<()> {
+    let mut needed = NEEDED.to_vec();
+    if must_mount(config) {
+        tracing::info!(
+            pin_path = %config.dataplane.pin_path.display(),
+            "CAP_SYS_ADMIN is kept, because a bpffs has to be mounted; \
+             mount -t bpf bpf /sys/fs/bpf before the start makes it needless"
+        );
+        needed.push(Capability::CAP_SYS_ADMIN);
+    }
+    if let Some(name) = config.relay.user.as_deref() {
+        become_user(name, &[&config.relay.state_dir, &config.relay.run_dir])?;
+    }
+    let permitted = caps::read(None, CapSet::Permitted).context("read capabilities")?;
+    let keep: CapsHashSet = needed
+        .into_iter()
+        .filter(|it| permitted.contains(it))
+        .collect();
+    let missing: Vec<String> = NEEDED
+        .iter()
+        .filter(|it| !keep.contains(it))
+        .map(Capability::to_string)
+        .collect();
+    if !missing.is_empty() {
+        tracing::warn!(
+            missing = missing.join(" "),
+            "capabilities are missing; run as root, or grant them in the unit file"
+        );
+    }
+    // What this process executes must not get back what it gave up. Without CAP_SETPCAP there is
+    // nothing to give up.
+    let _ = caps::clear(None, CapSet::Bounding);
+    nix::sys::prctl::set_no_new_privs().context("drop capabilities")?;
+    caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).context("drop capabilities")?;
+    caps::set(None, CapSet::Effective, &keep).context("drop capabilities")?;
+    caps::set(None, CapSet::Permitted, &keep).context("drop capabilities")?;
+    Ok(())
+}
+
+/// Whether programs are to be pinned where no bpffs is yet.
+fn must_mount(config: &Config) -> bool {
+    let uses_programs = config.access.iter().any(|it| it.capture != Capture::Socket);
+    uses_programs && !is_on_bpffs(&config.dataplane.pin_path)
+}
+
+fn is_on_bpffs(path: &Path) -> bool {
+    let mut path = PathBuf::from(path);
+    // The nearest folder that exists says what file system it would be.
+    while !path.exists() && path.pop() {}
+    statfs(&path).is_ok_and(|it| it.filesystem_type() == FsType(libc::BPF_FS_MAGIC as _))
+}
+
+/// Changes the user and keeps the permitted capabilities.
+fn become_user(name: &str, own_folders: &[&Path]) -> anyhow::Result<()> {
+    let user = User::from_name(name).with_context(|| format!("look up user {name}"))?;
+    let Some(user) = user else {
+        bail!("[relay] user = \"{name}\": there is no such user; make it, or leave user empty");
+    };
+    if user.uid == Uid::effective() {
+        return Ok(());
+    }
+    for folder in own_folders {
+        give(folder, user.uid, user.gid)
+            .with_context(|| format!("give {} to user {name}", folder.display()))?;
+    }
+    nix::sys::prctl::set_keepcaps(true).context("keep capabilities")?;
+    let group = std::ffi::CString::new(name).context("user name")?;
+    nix::unistd::initgroups(&group, user.gid).context("set groups")?;
+    nix::unistd::setgid(user.gid).context("set group")?;
+    nix::unistd::setuid(user.uid).with_context(|| format!("become user {name}"))?;
+    nix::sys::prctl::set_keepcaps(false).context("keep capabilities")?;
+    Ok(())
+}
+
+fn give(folder: &Path, uid: Uid, gid: Gid) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    nix::unistd::chown(folder, Some(uid), Some(gid))?;
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_file() {
+            nix::unistd::chown(&path, Some(uid), Some(gid))?;
+        }
+    }
+    Ok(())
+}

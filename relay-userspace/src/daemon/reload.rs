@@ -1,0 +1,99 @@
+//! SIGHUP: the file is read again. A file with faults changes nothing and says why; a good one
+//! changes what it says and leaves everything else alone.
+
+use std::sync::Arc;
+
+use super::Daemon;
+use crate::config::{self, Config};
+use crate::notify;
+
+impl Daemon {
+    /// Reads the file again.
+    pub(super) async fn reload(&mut self) {
+        notify::reloading();
+        match self.try_reload().await {
+            Ok(()) => tracing::info!("the configuration was reloaded"),
+            Err(lines) => {
+                lines.iter().for_each(|line| tracing::error!("{line}"));
+                tracing::error!("the configuration was not reloaded; the old one stays in force");
+            }
+        }
+        notify::ready();
+        self.tell_status();
+    }
+
+    async fn try_reload(&mut self) -> Result<(), Vec<String>> {
+        let loaded = config::load(&self.file).map_err(|report| {
+            // The drawing of the offending line says more than one line of text.
+            report
+                .render(false)
+                .lines()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })?;
+        for (_, line) in loaded.report.lines() {
+            tracing::warn!("{line}");
+        }
+        let mut new = loaded.config;
+        let old = Arc::clone(&self.config.borrow());
+        for (key, what) in keep_fixed(&old, &mut new) {
+            tracing::warn!(
+                "{key} cannot change while the daemon runs: {what} stays until a restart"
+            );
+        }
+        // First what can fail, so that a failure leaves everything as it was.
+        let listening = self.metrics.listen(new.metrics.listen).await;
+        listening.map_err(|error| vec![error.to_string()])?;
+        if let Err(error) = self.log.reload(&new.log) {
+            // Without effect on the new metrics address this would be half a reload.
+            let _ = self.metrics.listen(old.metrics.listen).await;
+            return Err(vec![error.to_string()]);
+        }
+        let routes = new.routes.clone();
+        self.config.send_replace(Arc::new(new));
+        if routes != old.routes {
+            self.parts.routes.queue.configure(routes);
+        }
+        self.surround();
+        Ok(())
+    }
+}
+
+/// Puts back what only a start can change; answers the keys concerned.
+fn keep_fixed(old: &Config, new: &mut Config) -> Vec<(&'static str, String)> {
+    let mut kept = Vec::new();
+    let mut keep = |key, differs: bool, old: String| {
+        if differs {
+            kept.push((key, old));
+        }
+    };
+    let relay = &old.relay;
+    keep(
+        "[relay] state_dir",
+        relay.state_dir != new.relay.state_dir,
+        relay.state_dir.display().to_string(),
+    );
+    keep(
+        "[relay] run_dir",
+        relay.run_dir != new.relay.run_dir,
+        relay.run_dir.display().to_string(),
+    );
+    keep(
+        "[relay] user",
+        relay.user != new.relay.user,
+        relay
+            .user
+            .clone()
+            .unwrap_or_else(|| "the present user".to_owned()),
+    );
+    keep(
+        "[dataplane]",
+        old.dataplane != new.dataplane,
+        format!("pin_path {}", old.dataplane.pin_path.display()),
+    );
+    new.relay.state_dir.clone_from(&relay.state_dir);
+    new.relay.run_dir.clone_from(&relay.run_dir);
+    new.relay.user.clone_from(&relay.user);
+    new.dataplane = old.dataplane.clone();
+    kept
+}

@@ -1,0 +1,93 @@
+//! The programs' counters, for metrics and `show dataplane`: read from the maps when asked.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use aya::maps::{MapData, PerCpuArray, PerCpuHashMap, PerCpuValues};
+use relay_common::abi::XdpPackets;
+use relay_common::maps::DropReason;
+
+use crate::control::view::{DataplaneCounters, DataplaneView};
+
+/// Reads the kernel programs' counters from any thread; cheap to clone.
+#[derive(Clone, Default)]
+pub struct DataplaneHandle(Arc<Mutex<Shared>>);
+
+#[derive(Default)]
+struct Shared {
+    maps: Option<CounterMaps>,
+    names: HashMap<u32, String>,
+}
+
+/// The maps that only the programs write.
+pub(super) struct CounterMaps {
+    pub(super) drops: PerCpuArray<MapData, u64>,
+    pub(super) packets: PerCpuHashMap<MapData, u32, XdpPackets>,
+}
+
+impl DataplaneHandle {
+    pub(super) fn set_maps(&self, maps: Option<CounterMaps>) {
+        self.lock().maps = maps;
+    }
+
+    pub(super) fn set_names(&self, names: HashMap<u32, String>) {
+        self.lock().names = names;
+    }
+
+    pub(super) fn clear(&self) {
+        *self.lock() = Shared::default();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl DataplaneView for DataplaneHandle {
+    fn read(&self) -> DataplaneCounters {
+        let shared = self.lock();
+        let Some(maps) = &shared.maps else {
+            return DataplaneCounters::default();
+        };
+        let mut counters = DataplaneCounters::default();
+        for &reason in DropReason::ALL {
+            let count = maps
+                .drops
+                .get(&(reason as u32), 0)
+                .map_or(0, |values| values.iter().sum());
+            if reason == DropReason::RingFull {
+                counters.ring_lost = count;
+            } else if reason.is_dropped() {
+                counters.drops.push((reason.name().to_owned(), count));
+            }
+        }
+        for (ifindex, name) in &shared.names {
+            // No entry yet: no frame came.
+            let packets = maps
+                .packets
+                .get(ifindex, 0)
+                .map_or_else(|_| XdpPackets::default(), sum);
+            for (action, count) in [
+                ("pass", packets.passed),
+                ("ring", packets.captured),
+                ("drop", packets.dropped),
+            ] {
+                counters
+                    .packets
+                    .push((name.clone(), action.to_owned(), count));
+            }
+        }
+        counters.packets.sort();
+        counters
+    }
+}
+
+fn sum(values: PerCpuValues<XdpPackets>) -> XdpPackets {
+    values
+        .iter()
+        .fold(XdpPackets::default(), |sum, cpu| XdpPackets {
+            passed: sum.passed + cpu.passed,
+            captured: sum.captured + cpu.captured,
+            dropped: sum.dropped + cpu.dropped,
+        })
+}

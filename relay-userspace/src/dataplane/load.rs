@@ -1,0 +1,210 @@
+//! Loads the embedded object: maps are adopted from pins where their layout is exactly the
+//! object's, else made anew.
+
+use std::net::Ipv6Addr;
+
+use anyhow::{Context, anyhow};
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo, RingBuf};
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
+use relay_common::{abi, maps};
+use relay_core::types::IfIndex;
+
+use super::Wanted;
+use super::handle::CounterMaps;
+use super::object::object;
+use super::pins::Pins;
+
+/// Programs and maps in the kernel.
+pub(super) struct Loaded {
+    ebpf: Ebpf,
+    interfaces: HashMap<MapData, u32, abi::Interface>,
+    own_addresses: HashMap<MapData, abi::OwnAddress, u32>,
+    daemon: Array<MapData, abi::Daemon>,
+    /// Captured frames.
+    pub(super) ring: RingBuf<MapData>,
+    counters: Option<CounterMaps>,
+}
+
+impl Loaded {
+    /// Loads and verifies; attaches nothing.
+    pub(super) fn load(pins: &mut Pins) -> anyhow::Result<Self> {
+        let object = object().ok_or_else(|| {
+            anyhow!("this build has no kernel programs in it (cargo xtask build-ebpf makes them)")
+        })?;
+        pins.prepare();
+        discard_other_layouts(object, pins)?;
+        let mut loader = EbpfLoader::new();
+        for name in maps::PINNED {
+            if let Some(path) = pins.map(name) {
+                loader.map_pin_path(name, path);
+            }
+        }
+        let mut ebpf = loader.load(object).context("load the kernel programs")?;
+        program(&mut ebpf)?
+            .load()
+            .context("the kernel refuses the program access_ingress")?;
+        let counters = CounterMaps {
+            drops: take(&mut ebpf, maps::DROP_COUNTERS)?.try_into()?,
+            packets: take(&mut ebpf, maps::XDP_PACKETS)?.try_into()?,
+        };
+        Ok(Self {
+            interfaces: take(&mut ebpf, maps::INTERFACES)?.try_into()?,
+            own_addresses: take(&mut ebpf, maps::OWN_ADDRESSES)?.try_into()?,
+            daemon: take(&mut ebpf, maps::DAEMON)?.try_into()?,
+            ring: take(&mut ebpf, maps::DHCP_FRAMES)?.try_into()?,
+            counters: Some(counters),
+            ebpf,
+        })
+    }
+
+    /// The maps of counters, once.
+    pub(super) fn counters(&mut self) -> Option<CounterMaps> {
+        self.counters.take()
+    }
+
+    pub(super) fn program(&mut self) -> &mut Xdp {
+        program(&mut self.ebpf).expect("it was there when it was loaded")
+    }
+
+    /// Entries of interfaces that are not wanted go, an entry that changed is replaced whole.
+    pub(super) fn write_interfaces(&mut self, wanted: &[Wanted<'_>]) {
+        let stale: Vec<u32> = self
+            .interfaces
+            .keys()
+            .flatten()
+            .filter(|key| wanted.iter().all(|port| port.ifindex.0 != *key))
+            .collect();
+        for key in stale {
+            report(maps::INTERFACES, self.interfaces.remove(&key));
+        }
+        for port in wanted {
+            report(
+                maps::INTERFACES,
+                self.interfaces.insert(port.ifindex.0, port.entry, 0),
+            );
+        }
+    }
+
+    /// The same for addresses.
+    pub(super) fn write_own_addresses(&mut self, own: &[(Ipv6Addr, IfIndex)]) {
+        let stale: Vec<abi::OwnAddress> = self
+            .own_addresses
+            .keys()
+            .flatten()
+            .filter(|key| {
+                own.iter()
+                    .all(|(address, _)| address.octets() != key.address_be)
+            })
+            .collect();
+        for key in stale {
+            report(maps::OWN_ADDRESSES, self.own_addresses.remove(&key));
+        }
+        for (address, interface) in own {
+            let key = abi::OwnAddress {
+                address_be: address.octets(),
+            };
+            report(
+                maps::OWN_ADDRESSES,
+                self.own_addresses.insert(key, interface.0, 0),
+            );
+        }
+    }
+
+    pub(super) fn write_heartbeat(&mut self, now_nanos: u64) {
+        let daemon = abi::Daemon {
+            layout: abi::LAYOUT,
+            reserved: 0,
+            heartbeat_boot_nanos: now_nanos,
+        };
+        report(maps::DAEMON, self.daemon.set(0, daemon, 0));
+    }
+}
+
+fn program(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
+    let program = ebpf
+        .program_mut(maps::ACCESS_INGRESS)
+        .context("the object has no program access_ingress")?;
+    Ok(program.try_into()?)
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Map> {
+    ebpf.take_map(name)
+        .with_context(|| format!("the object has no map {name}"))
+}
+
+/// A map that cannot be written leaves the kernel with less than it should know: frames then pass
+/// to the stack, where sockets have them.
+fn report(map: &str, result: Result<(), aya::maps::MapError>) {
+    if let Err(error) = result {
+        tracing::warn!(map, error = %error, "cannot write to a kernel map");
+    }
+}
+
+/// aya adopts a pinned map without looking at it: a daemon with other structs would make the
+/// kernel read past the end of ours. Pins whose layout is not exactly the object's are taken away.
+fn discard_other_layouts(object: &[u8], pins: &Pins) -> anyhow::Result<()> {
+    let pinned: Vec<_> = maps::PINNED
+        .iter()
+        .filter_map(|name| Some((name, pins.map(name).filter(|path| path.exists())?)))
+        .collect();
+    if pinned.is_empty() {
+        return Ok(());
+    }
+    // What the object makes in a kernel that holds nothing of ours is what must be there.
+    let fresh = EbpfLoader::new()
+        .load(object)
+        .context("load the kernel programs")?;
+    let fits = pinned.iter().all(|(name, path)| {
+        let theirs = MapInfo::from_pin(path).ok();
+        let ours = fresh
+            .map(name)
+            .and_then(data)
+            .and_then(|map| map.info().ok());
+        theirs
+            .zip(ours)
+            .is_some_and(|(theirs, ours)| shape(&theirs) == shape(&ours))
+    });
+    if fits && pinned.len() == maps::PINNED.len() && layout(pins).is_ok_and(is_ours) {
+        tracing::info!("adopted the maps of an earlier daemon");
+        return Ok(());
+    }
+    tracing::info!("the pinned maps are of another version: starting afresh");
+    pins.remove_maps();
+    Ok(())
+}
+
+/// Zero: no daemon ever wrote there.
+const fn is_ours(layout: u32) -> bool {
+    layout == 0 || layout == abi::LAYOUT
+}
+
+fn layout(pins: &Pins) -> anyhow::Result<u32> {
+    let path = pins.map(maps::DAEMON).context("nothing is pinned")?;
+    let map = Map::from_map_data(MapData::from_pin(path)?)?;
+    let daemon: Array<MapData, abi::Daemon> = map.try_into()?;
+    Ok(daemon.get(&0, 0)?.layout)
+}
+
+fn shape(info: &MapInfo) -> (Option<aya::maps::MapType>, u32, u32, u32, u32) {
+    (
+        info.map_type().ok(),
+        info.key_size(),
+        info.value_size(),
+        info.max_entries(),
+        info.map_flags(),
+    )
+}
+
+/// The kinds of maps that the object has.
+const fn data(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::PerCpuHashMap(data)
+        | Map::RingBuf(data) => Some(data),
+        _ => None,
+    }
+}

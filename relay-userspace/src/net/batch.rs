@@ -1,0 +1,382 @@
+//! Many datagrams in one system call: `recvmmsg` into buffers that are made once, `sendmmsg` from
+//! slices that stay where they are.
+
+use std::io;
+use std::net::Ipv6Addr;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Ancillary data of one received datagram: enough for every control message that we ask for.
+const CONTROL_WORDS: usize = 64;
+/// Datagrams in one `sendmmsg`.
+const SEND_MAX: usize = 256;
+/// How long to wait for room in a socket's buffer before a datagram is given up, in milliseconds.
+/// A card that takes nothing for longer must not stop the relay.
+const SEND_WAIT_MILLIS: i32 = 5;
+
+/// Buffers for [`RecvBatch::receive`].
+pub struct RecvBatch {
+    slots: Box<[u8]>,
+    slot_bytes: usize,
+    headroom: usize,
+    control: Box<[[u64; CONTROL_WORDS]]>,
+    names: Box<[libc::sockaddr_storage]>,
+    #[expect(dead_code, reason = "the headers point into it")]
+    vectors: Box<[libc::iovec]>,
+    headers: Box<[libc::mmsghdr]>,
+}
+
+// SAFETY: every pointer inside points into a box that the same value owns.
+unsafe impl Send for RecvBatch {}
+
+impl RecvBatch {
+    /// `count` buffers of `slot_bytes`, of which the first `headroom` stay free for the caller.
+    /// Memory is taken as it is touched: a slot costs what its largest datagram was long.
+    pub fn new(count: usize, slot_bytes: usize, headroom: usize) -> Self {
+        let mut slots = vec![0; count * slot_bytes].into_boxed_slice();
+        let mut control = vec![[0u64; CONTROL_WORDS]; count].into_boxed_slice();
+        // SAFETY: all-zero is a valid value of these plain C structs.
+        let empty: (libc::sockaddr_storage, libc::mmsghdr) = unsafe { std::mem::zeroed() };
+        let mut names = vec![empty.0; count].into_boxed_slice();
+        let mut vectors: Box<[libc::iovec]> = slots
+            .chunks_exact_mut(slot_bytes)
+            .map(|slot| libc::iovec {
+                iov_base: slot[headroom..].as_mut_ptr().cast(),
+                iov_len: slot_bytes - headroom,
+            })
+            .collect();
+        let mut headers = vec![empty.1; count].into_boxed_slice();
+        for (at, header) in headers.iter_mut().enumerate() {
+            header.msg_hdr.msg_name = std::ptr::from_mut(&mut names[at]).cast();
+            header.msg_hdr.msg_iov = std::ptr::from_mut(&mut vectors[at]);
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = control[at].as_mut_ptr().cast();
+        }
+        Self {
+            slots,
+            slot_bytes,
+            headroom,
+            control,
+            names,
+            vectors,
+            headers,
+        }
+    }
+
+    /// How many datagrams one call can take.
+    pub fn capacity(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// Takes what is there without waiting; how many datagrams that were.
+    ///
+    /// # Errors
+    /// What the kernel said; nothing there is `Ok(0)`.
+    pub fn receive(&mut self, socket: impl AsFd) -> io::Result<usize> {
+        for header in &mut self.headers {
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_controllen = CONTROL_WORDS * size_of::<u64>();
+            header.msg_hdr.msg_flags = 0;
+        }
+        let count = libc::c_uint::try_from(self.headers.len()).expect("a batch is small");
+        // SAFETY: the headers point at name, buffer and control space of their own, all alive.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_fd().as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                count,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        match usize::try_from(received) {
+            Ok(received) => Ok(received),
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// A datagram of the last [`RecvBatch::receive`].
+    pub fn bytes(&self, at: usize) -> &[u8] {
+        let from = at * self.slot_bytes + self.headroom;
+        &self.slots[from..from + self.len(at)]
+    }
+
+    /// The same with its headroom in front.
+    pub fn slot(&mut self, at: usize) -> &mut [u8] {
+        let from = at * self.slot_bytes;
+        let len = self.headroom + self.len(at);
+        &mut self.slots[from..from + len]
+    }
+
+    fn len(&self, at: usize) -> usize {
+        usize::try_from(self.headers[at].msg_len)
+            .expect("usize has 32 bits at least")
+            .min(self.slot_bytes - self.headroom)
+    }
+
+    /// Whether the datagram was longer than its buffer.
+    pub fn is_truncated(&self, at: usize) -> bool {
+        self.headers[at].msg_hdr.msg_flags & libc::MSG_TRUNC != 0
+    }
+
+    /// Who sent the datagram, where the socket is one of UDP over IPv6.
+    pub fn sender(&self, at: usize) -> (Ipv6Addr, u16) {
+        // SAFETY: `sockaddr_storage` is larger than `sockaddr_in6`, aligned for it, and every bit
+        // pattern is a value of it.
+        let name = unsafe { &*std::ptr::from_ref(&self.names[at]).cast::<libc::sockaddr_in6>() };
+        (
+            Ipv6Addr::from(name.sin6_addr.s6_addr),
+            u16::from_be(name.sin6_port),
+        )
+    }
+
+    /// The control messages: level, type, bytes.
+    pub fn control(&self, at: usize) -> Control<'_> {
+        let bytes = size_of_val(&self.control[at]).min(self.headers[at].msg_hdr.msg_controllen);
+        // SAFETY: the first `bytes` bytes of the words; any byte may be read as a byte.
+        let rest =
+            unsafe { std::slice::from_raw_parts(self.control[at].as_ptr().cast::<u8>(), bytes) };
+        Control { rest }
+    }
+}
+
+/// Walks control messages: `cmsghdr | data`, each padded to the size of a word.
+pub struct Control<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Control<'a> {
+    type Item = (i32, i32, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        const HEADER: usize = size_of::<libc::cmsghdr>();
+        let header = self.rest.get(..HEADER)?;
+        let word = |at: usize| i32::from_ne_bytes([0, 1, 2, 3].map(|i| header[at + i]));
+        let len = usize::from_ne_bytes(
+            header[..size_of::<usize>()]
+                .try_into()
+                .expect("a header starts with its length"),
+        );
+        let level = word(std::mem::offset_of!(libc::cmsghdr, cmsg_level));
+        let kind = word(std::mem::offset_of!(libc::cmsghdr, cmsg_type));
+        let data = self.rest.get(HEADER..len)?;
+        let next = len.next_multiple_of(size_of::<usize>());
+        self.rest = self.rest.get(next..).unwrap_or(&[]);
+        Some((level, kind, data))
+    }
+}
+
+/// A datagram to send.
+#[derive(Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// First part; may be empty.
+    pub head: &'a [u8],
+    /// What follows it.
+    pub body: &'a [u8],
+    /// Destination, as the socket's family has it.
+    pub address: &'a [u8],
+    /// Control messages.
+    pub control: &'a [u8],
+}
+
+/// Room for the system's structs, kept between calls so that sending does not allocate.
+#[derive(Default)]
+pub struct SendBatch {
+    headers: Vec<libc::mmsghdr>,
+    vectors: Vec<[libc::iovec; 2]>,
+}
+
+// SAFETY: the pointers inside are used only while `send` runs, which borrows what they point at.
+unsafe impl Send for SendBatch {}
+
+impl SendBatch {
+    /// Sends all, in order. `outcome` hears the number of each datagram and what became of it; a
+    /// datagram that the kernel refuses does not stop those behind it.
+    pub fn send<'a>(
+        &mut self,
+        socket: impl AsFd,
+        mut datagrams: impl Iterator<Item = Outgoing<'a>>,
+        mut outcome: impl FnMut(usize, io::Result<()>),
+    ) {
+        let mut done = 0;
+        loop {
+            self.fill(datagrams.by_ref().take(SEND_MAX));
+            if self.headers.is_empty() {
+                return;
+            }
+            self.send_filled(socket.as_fd().as_raw_fd(), |at, result| {
+                outcome(done + at, result);
+            });
+            done += self.headers.len();
+        }
+    }
+
+    fn fill<'a>(&mut self, datagrams: impl Iterator<Item = Outgoing<'a>>) {
+        self.headers.clear();
+        self.vectors.clear();
+        // The headers point into the vectors: those must not move once the first is made.
+        self.vectors.reserve(SEND_MAX);
+        for datagram in datagrams {
+            let vector = |bytes: &[u8]| libc::iovec {
+                iov_base: bytes.as_ptr().cast_mut().cast(),
+                iov_len: bytes.len(),
+            };
+            self.vectors
+                .push([vector(datagram.head), vector(datagram.body)]);
+            // SAFETY: all-zero is a valid value of this plain C struct.
+            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            let message = &mut header.msg_hdr;
+            message.msg_name = datagram.address.as_ptr().cast_mut().cast();
+            message.msg_namelen = libc::socklen_t::try_from(datagram.address.len())
+                .expect("socket addresses are short");
+            message.msg_iov = std::ptr::null_mut();
+            message.msg_iovlen = 2;
+            if !datagram.control.is_empty() {
+                message.msg_control = datagram.control.as_ptr().cast_mut().cast();
+                message.msg_controllen = datagram.control.len();
+            }
+            self.headers.push(header);
+        }
+        for (header, vectors) in self.headers.iter_mut().zip(&mut self.vectors) {
+            header.msg_hdr.msg_iov = vectors.as_mut_ptr();
+        }
+    }
+
+    fn send_filled(&mut self, fd: i32, mut outcome: impl FnMut(usize, io::Result<()>)) {
+        let mut at = 0;
+        let mut waited = false;
+        // Bounded: every round sends or gives up at least one datagram, or is the one wait.
+        while at < self.headers.len() {
+            let rest = &mut self.headers[at..];
+            let count = libc::c_uint::try_from(rest.len()).expect("at most SEND_MAX");
+            // SAFETY: the headers point at vectors, addresses and bytes that `send` still borrows.
+            let sent =
+                unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), count, libc::MSG_DONTWAIT as _) };
+            if let Ok(sent) = usize::try_from(sent) {
+                for index in at..at + sent {
+                    outcome(index, Ok(()));
+                }
+                at += sent;
+                continue;
+            }
+            let error = io::Error::last_os_error();
+            let full = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS));
+            if full && !waited {
+                waited = true;
+                wait_writable(fd);
+                continue;
+            }
+            if error.kind() != io::ErrorKind::Interrupted {
+                outcome(at, Err(error));
+                at += 1;
+            }
+        }
+    }
+}
+
+fn wait_writable(fd: i32) {
+    let mut poll = libc::pollfd {
+        fd,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: one pollfd, which outlives the call. The outcome does not matter: sending tells.
+    unsafe { libc::poll(&mut poll, 1, SEND_WAIT_MILLIS) };
+}
+
+/// Bytes of a plain C struct, as [`Outgoing`] takes them.
+pub fn bytes_of<T: Copy>(value: &T) -> &[u8] {
+    // SAFETY: the structs used here (socket addresses, control messages) hold integers and byte
+    // arrays only and are made by zeroing first, so no byte is uninitialised.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, UdpSocket};
+
+    use super::*;
+    use crate::net::udp::socket_address;
+
+    fn pair() -> (UdpSocket, UdpSocket, Ipv6Addr, u16) {
+        let to = UdpSocket::bind("[::1]:0").unwrap();
+        let from = UdpSocket::bind("[::1]:0").unwrap();
+        let SocketAddr::V6(address) = to.local_addr().unwrap() else {
+            unreachable!("bound to IPv6");
+        };
+        (from, to, *address.ip(), address.port())
+    }
+
+    #[test]
+    fn batch_sent_arrives_in_order_with_both_parts_joined() {
+        let (from, to, address, port) = pair();
+        let target = socket_address(address, port, 0);
+        let bodies: Vec<Vec<u8>> = (0..40u8).map(|i| vec![i; 3]).collect();
+        let datagrams = bodies.iter().map(|body| Outgoing {
+            head: b"h",
+            body,
+            address: bytes_of(&target),
+            control: &[],
+        });
+        let mut fine = 0;
+        SendBatch::default().send(&from, datagrams, |_, result| {
+            result.unwrap();
+            fine += 1;
+        });
+        let mut batch = RecvBatch::new(64, 2048, 4);
+
+        let received = batch.receive(&to).unwrap();
+
+        assert_eq!((fine, received), (40, 40));
+        assert_eq!(batch.bytes(7), b"h\x07\x07\x07");
+        assert_eq!(batch.slot(7).len(), 8);
+        assert_eq!(
+            batch.sender(7),
+            (address, from.local_addr().unwrap().port())
+        );
+    }
+
+    #[test]
+    fn datagram_that_is_refused_does_not_stop_the_next() {
+        let (from, to, address, port) = pair();
+        let target = socket_address(address, port, 0);
+        let large = vec![0; 70_000];
+        let datagrams = [&b"a"[..], &large, b"b"].map(|body| Outgoing {
+            head: &[],
+            body,
+            address: bytes_of(&target),
+            control: &[],
+        });
+        let mut refused = Vec::new();
+        SendBatch::default().send(&from, datagrams.into_iter(), |at, result| {
+            if result.is_err() {
+                refused.push(at);
+            }
+        });
+        let mut batch = RecvBatch::new(4, 2048, 0);
+
+        assert_eq!(refused, [1]);
+        assert_eq!(batch.receive(&to).unwrap(), 2);
+        assert_eq!(batch.bytes(1), b"b");
+    }
+
+    #[test]
+    fn datagram_longer_than_its_buffer_is_marked() {
+        let (from, to, address, port) = pair();
+        from.send_to(&[0; 100], (address, port)).unwrap();
+        let mut batch = RecvBatch::new(1, 64, 0);
+
+        assert_eq!(batch.receive(&to).unwrap(), 1);
+        assert!(batch.is_truncated(0));
+        assert_eq!(batch.bytes(0).len(), 64);
+    }
+
+    #[test]
+    fn nothing_to_receive_is_not_an_error() {
+        let (_from, to, ..) = pair();
+
+        assert_eq!(RecvBatch::new(1, 64, 0).receive(&to).unwrap(), 0);
+    }
+}

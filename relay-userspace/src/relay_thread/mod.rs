@@ -1,0 +1,104 @@
+//! The relay thread: one thread that owns the core, waits for ring, sockets and commands, and
+//! carries out what the core decides.
+//!
+//! Decides nothing about DHCPv6 and nothing about routes: it hands datagrams to
+//! [`relay_core::relay::Relay`] in batches and its effects to sockets and queues. On the way of a
+//! message nothing allocates, locks or switches tasks once the thread is warm; what is locked is
+//! locked once a batch, and only where routes changed.
+
+mod commands;
+mod effects;
+mod poll;
+mod ports;
+mod receive;
+mod run;
+mod to_follower;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use relay_core::effect::{NeighborChange, RouteChange};
+use tokio::sync::mpsc::Sender;
+
+use crate::config::OnExit;
+use crate::counters::Counters;
+use crate::dataplane::DataplaneHandle;
+use crate::events::Events;
+use crate::handle::{Command, Surroundings};
+
+/// What the relay thread is made of.
+pub struct RelayThreadConfig {
+    /// What to relay where, until the first [`Command::Surroundings`].
+    pub initial: Box<Surroundings>,
+    /// Keys the hashes of everything that comes off the wire.
+    pub seed: [u8; 16],
+    /// Where maps and links are pinned.
+    pub pin_path: PathBuf,
+    /// Whether they stay when the thread ends.
+    pub on_exit: OnExit,
+    /// Where to count.
+    pub counters: Arc<Counters>,
+    /// The receiving end of [`crate::handle::RelayHandle`].
+    pub commands: Receiver<Command>,
+    /// The eventfd of [`crate::handle::RelayHandle`], non-blocking.
+    pub wake: Arc<OwnedFd>,
+    /// To the route follower.
+    pub routes: Sender<RouteBatch>,
+    /// To `monitor`.
+    pub events: Events,
+}
+
+/// Route and neighbour changes of one batch of messages, in order.
+#[derive(Debug)]
+pub struct RouteBatch {
+    /// Changes; of two for one prefix or neighbour the later one counts.
+    pub changes: Vec<FollowerChange>,
+    /// Whether these are changes, or a piece of the whole.
+    pub kind: RouteBatchKind,
+}
+
+/// One change for the route follower.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FollowerChange {
+    /// A route.
+    Route(RouteChange),
+    /// A neighbour entry.
+    Neighbor(NeighborChange),
+}
+
+/// What a [`RouteBatch`] is a part of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RouteBatchKind {
+    /// What changed just now.
+    Changes,
+    /// A piece of everything that is wanted: after an overflow of the queue, or on
+    /// [`Command::ResendRoutes`]. What was wanted before `first` and is in no piece up to `last`
+    /// is no longer wanted.
+    Resend {
+        /// Everything starts here.
+        first: bool,
+        /// And ends here.
+        last: bool,
+    },
+}
+
+/// Starts the thread. Sockets and kernel programs come up before this returns, in the network
+/// namespace of the caller. The thread ends on [`Command::Stop`], or when nobody can send commands
+/// any more.
+///
+/// # Errors
+/// What could not be brought up, and what to do: a port that is taken, missing privileges, an
+/// interface that shall be captured by XDP and cannot.
+pub fn spawn(config: RelayThreadConfig) -> anyhow::Result<(JoinHandle<()>, DataplaneHandle)> {
+    let thread = run::RelayThread::new(config)?;
+    let dataplane = thread.dataplane_handle();
+    let handle = std::thread::Builder::new()
+        .name("relay".to_owned())
+        .spawn(move || thread.run())
+        .context("start the relay thread")?;
+    Ok((handle, dataplane))
+}

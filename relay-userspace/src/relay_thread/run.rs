@@ -1,0 +1,388 @@
+//! The loop: wait, answers first, then requests in bounded batches, then what has become due.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver as CommandReceiver;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use relay_core::input::Input;
+use relay_core::relay::Relay;
+use relay_core::time::Instant;
+use socket2::Socket;
+
+use super::RelayThreadConfig;
+use super::effects::{Exits, Outbox, Surfaces};
+use super::poll::{Poller, Ready, Source};
+use super::ports::{self, Ports};
+use super::receive::Receiver;
+use super::to_follower::ToFollower;
+use crate::config::{Capture, OnExit};
+use crate::counters::Counters;
+use crate::dataplane::{Dataplane, DataplaneHandle, Wanted};
+use crate::events::{EventKind, Events};
+use crate::handle::{Command, PortState, Surroundings};
+use crate::net::{packet, udp};
+use crate::wall_time::boot_now;
+
+/// A heartbeat older than a second sends frames to the kernel; four fit in.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+/// Rounds of draining when the thread ends.
+const FINAL_ROUNDS: usize = 64;
+
+/// Everything that the relay thread owns.
+pub(super) struct RelayThread {
+    pub(super) relay: Relay,
+    pub(super) ports: Ports,
+    pub(super) counters: Arc<Counters>,
+    pub(super) commands: CommandReceiver<Command>,
+    pub(super) follower: ToFollower,
+    pub(super) surroundings: Box<Surroundings>,
+    wake: Arc<OwnedFd>,
+    events: Events,
+    on_exit: OnExit,
+    poller: Poller,
+    sockets: Sockets,
+    dataplane: Dataplane,
+    receiver: Receiver,
+    outbox: Outbox,
+    heartbeat_at: Instant,
+}
+
+struct Sockets {
+    /// `None` while no source address is known: the access socket sends, from what the kernel
+    /// chooses.
+    server: Option<Socket>,
+    access: Socket,
+    frames: Socket,
+}
+
+impl RelayThread {
+    /// Opens everything.
+    pub(super) fn new(config: RelayThreadConfig) -> anyhow::Result<Self> {
+        let sockets = Sockets {
+            server: None,
+            access: udp::access_socket()?,
+            frames: packet::send_socket()?,
+        };
+        let poller = Poller::new().context("make an epoll instance")?;
+        poller.add(&config.wake, Source::Wake)?;
+        poller.add(&sockets.access, Source::Access)?;
+        let initial = config.initial;
+        // The core gets the rest by `apply`, when sockets are there to serve it.
+        let relay = Relay::new(initial.relay.clone(), config.seed);
+        let mut thread = Self {
+            relay,
+            ports: Ports::new(&config.counters),
+            counters: config.counters,
+            commands: config.commands,
+            follower: ToFollower::new(config.routes),
+            surroundings: Box::new(Surroundings {
+                source_address: None,
+                ..(*initial).clone()
+            }),
+            wake: config.wake,
+            events: config.events,
+            on_exit: config.on_exit,
+            poller,
+            sockets,
+            dataplane: Dataplane::new(config.pin_path),
+            receiver: Receiver::new(),
+            outbox: Outbox::default(),
+            heartbeat_at: Instant::default(),
+        };
+        let wants_server = initial.source_address.is_some();
+        for error in thread.apply(initial) {
+            // Without this socket there is no relay; an interface that cannot be served yet may be
+            // served after the next change of its addresses.
+            if wants_server && thread.sockets.server.is_none() {
+                return Err(error);
+            }
+            tracing::error!("{error:#}");
+        }
+        match thread.refuse_what_was_demanded() {
+            Ok(()) => Ok(thread),
+            Err(error) => {
+                thread.dataplane.close(thread.on_exit);
+                Err(error)
+            }
+        }
+    }
+
+    /// At start, and only there, an interface that shall be captured by XDP must be.
+    fn refuse_what_was_demanded(&self) -> anyhow::Result<()> {
+        for port in &self.ports.list {
+            let demanded = matches!(port.wanted, Capture::Xdp | Capture::XdpGeneric);
+            if let Some(state) = port.state.as_ref().filter(|_| demanded)
+                && state.capture == "socket"
+            {
+                bail!(
+                    "cannot capture on {} as demanded: {}; capture = \"auto\" would take sockets",
+                    port.name,
+                    state.reason.as_deref().unwrap_or("no reason given"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn dataplane_handle(&self) -> DataplaneHandle {
+        self.dataplane.handle()
+    }
+
+    /// Until [`Command::Stop`].
+    pub(super) fn run(mut self) {
+        let mut ready = Ready::default();
+        let mut busy = false;
+        loop {
+            let timeout = if busy {
+                Some(Duration::ZERO)
+            } else {
+                self.due_in()
+            };
+            if let Err(error) = self.poller.wait(timeout, &mut ready) {
+                tracing::error!(%error, "the relay thread cannot wait and ends");
+                break;
+            }
+            // A spurious wake-up costs one empty look at the queue of commands.
+            if ready.wake {
+                let _ = nix::unistd::read(self.wake.as_fd(), &mut [0; 8]);
+            }
+            self.beat();
+            busy = self.round(&ready);
+            match self.obey_commands() {
+                Some(more) => busy |= more,
+                None => break,
+            }
+        }
+        self.finish();
+    }
+
+    /// One batch of everything that is there. True: there is more.
+    fn round(&mut self, ready: &Ready) -> bool {
+        let now = boot_now();
+        if ready.server
+            && let Some(server) = &self.sockets.server
+        {
+            // Answers before new requests: what is asked for anew would only grow the queue.
+            let received = self
+                .receiver
+                .datagrams(server, &self.ports, &mut self.relay, now);
+            log_failure("the UDP socket toward servers", received);
+            self.flush();
+        }
+        if ready.access {
+            let access = &self.sockets.access;
+            let received = self
+                .receiver
+                .datagrams(access, &self.ports, &mut self.relay, now);
+            log_failure("the UDP socket of the access side", received);
+        }
+        for &ifindex in &ready.packets {
+            let Some(port) = self.ports.by_ifindex(ifindex) else {
+                continue;
+            };
+            let received = self
+                .receiver
+                .packets(port, &self.ports, &mut self.relay, now);
+            log_failure("a packet socket", received);
+        }
+        let more = ready.ring
+            && self
+                .receiver
+                .ring(&mut self.dataplane, &self.ports, &mut self.relay, now);
+        if self.follower.begins(now) {
+            self.relay.resend_routes();
+        }
+        if self.relay.poll_timeout().is_some_and(|due| due <= now) {
+            self.relay.handle_timeout(now);
+        }
+        self.flush();
+        more
+    }
+
+    /// Carries out what the core has decided.
+    pub(super) fn flush(&mut self) {
+        let exits = Exits {
+            server: self.sockets.server.as_ref().unwrap_or(&self.sockets.access),
+            access: &self.sockets.access,
+            frames: &self.sockets.frames,
+        };
+        let surfaces = Surfaces {
+            ports: &self.ports,
+            events: &self.events,
+            counters: &self.counters,
+        };
+        self.outbox
+            .flush(&mut self.relay, &exits, &surfaces, &mut self.follower);
+        if !self.receiver.captured_at.is_empty() {
+            let now = boot_now().as_nanos();
+            for captured_at in self.receiver.captured_at.drain(..) {
+                self.counters
+                    .relay_latency
+                    .record(now.saturating_sub(captured_at));
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        if !self.dataplane.is_loaded() {
+            return;
+        }
+        let now = boot_now();
+        if now >= self.heartbeat_at {
+            self.dataplane.heartbeat(now.as_nanos());
+            self.heartbeat_at = now + HEARTBEAT;
+        }
+    }
+
+    /// How long nothing will be due.
+    fn due_in(&self) -> Option<Duration> {
+        let beat = self.dataplane.is_loaded().then_some(self.heartbeat_at);
+        let due = [self.relay.poll_timeout(), beat, self.follower.due()]
+            .into_iter()
+            .flatten()
+            .min()
+            .filter(|due| *due != Instant::NEVER)?;
+        Some(due.saturating_since(boot_now()))
+    }
+
+    /// Takes new surroundings over: sockets and programs first, so that nothing is relayed where
+    /// it cannot be answered. Returns what could not be done; all the rest was.
+    pub(super) fn apply(&mut self, new: Box<Surroundings>) -> Vec<anyhow::Error> {
+        let mut errors = Vec::new();
+        if new.source_address != self.surroundings.source_address || self.sockets.server.is_none() {
+            match new.source_address.map(udp::server_socket).transpose() {
+                Ok(server) => {
+                    if let Some(server) = &server
+                        && let Err(error) = self.poller.add(server, Source::Server)
+                    {
+                        errors.push(error.into());
+                    }
+                    self.sockets.server = server;
+                }
+                // The old socket goes on.
+                Err(error) => errors.push(error),
+            }
+        }
+        errors.extend(
+            self.ports
+                .update(&new, &self.counters, &self.sockets.access),
+        );
+        for port in &self.ports.list {
+            if let (Some(socket), Some(ifindex)) = (&port.socket, port.ifindex)
+                && let Err(error) = self.poller.add(socket, Source::Packets(ifindex))
+            {
+                errors.push(error.into());
+            }
+        }
+        self.capture(&new);
+        if let Some(ring) = self.dataplane.ring_fd()
+            && let Err(error) = self.poller.add(ring, Source::Ring)
+        {
+            errors.push(error.into());
+        }
+        let config = Box::new(new.relay.clone());
+        self.relay
+            .handle_input(boot_now(), Input::Configure(config));
+        self.surroundings = new;
+        self.flush();
+        errors
+    }
+
+    /// Attaches and detaches programs, and tells what changed.
+    fn capture(&mut self, new: &Surroundings) {
+        let own: Vec<_> = ports::own_addresses(&new.interfaces).collect();
+        let present: Vec<(usize, Wanted<'_>)> = self
+            .ports
+            .list
+            .iter()
+            .enumerate()
+            .filter_map(|(at, port)| {
+                let wanted = Wanted {
+                    ifindex: port.ifindex?,
+                    name: &port.name,
+                    capture: port.wanted,
+                    entry: port.entry,
+                    is_ethernet: port.mac.is_some(),
+                };
+                Some((at, wanted))
+            })
+            .collect();
+        let (places, wanted): (Vec<usize>, Vec<Wanted<'_>>) = present.into_iter().unzip();
+        let captured = self.dataplane.sync(&wanted, &own, boot_now().as_nanos());
+        drop(wanted);
+        let mut states: Vec<PortState> = self
+            .ports
+            .list
+            .iter()
+            .map(|port| PortState {
+                interface: port.name.clone(),
+                capture: "absent".to_owned(),
+                reason: None,
+            })
+            .collect();
+        for (at, captured) in places.into_iter().zip(captured) {
+            states[at].capture = captured.capture.to_owned();
+            states[at].reason = captured.reason;
+        }
+        for (port, state) in self.ports.list.iter_mut().zip(states) {
+            if port.state.as_ref() != Some(&state) {
+                tell(&state, port.wanted, &self.events);
+                port.state = Some(state);
+            }
+        }
+    }
+
+    fn finish(mut self) {
+        // From here on frames go to the kernel; those that are in the ring are still relayed, and
+        // so are answers that wait for their routes.
+        self.dataplane.quiesce();
+        let all = Ready {
+            server: true,
+            access: true,
+            ring: true,
+            packets: self
+                .ports
+                .list
+                .iter()
+                .filter_map(|port| port.ifindex)
+                .collect(),
+            ..Ready::default()
+        };
+        for _ in 0..FINAL_ROUNDS {
+            if !self.round(&all) {
+                break;
+            }
+        }
+        let deadline = boot_now() + self.surroundings.relay.reply_deadline;
+        self.relay.handle_timeout(deadline);
+        self.flush();
+        self.dataplane.close(self.on_exit);
+    }
+}
+
+fn tell(state: &PortState, wanted: Capture, events: &Events) {
+    let (interface, capture) = (&state.interface, &state.capture);
+    match (&state.reason, wanted) {
+        (Some(reason), Capture::Xdp | Capture::XdpGeneric) if capture == "socket" => {
+            tracing::error!(%interface, %capture, %reason, "not captured as demanded");
+        }
+        (Some(reason), _) => tracing::warn!(%interface, %capture, %reason, "capture"),
+        (None, _) => tracing::info!(%interface, %capture, "capture"),
+    }
+    events.publish(EventKind::Capture {
+        event: capture.clone(),
+        interface: interface.clone(),
+        reason: state.reason.clone(),
+    });
+}
+
+/// An interface that goes down makes its socket fail once; that is no news.
+fn log_failure(what: &str, result: std::io::Result<()>) {
+    match result {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
+        Err(error) => tracing::warn!(%error, "cannot receive from {what}"),
+    }
+}

@@ -1,0 +1,17 @@
+//! One relay in virtual time against the requirements of the standards, one test each.
+//!
+//! Written from the RFCs and the requirement IDs; must not know how the core is made.
+
+mod giving_up;
+mod holding;
+mod operations;
+mod prefix_delegation;
+mod relay;
+mod relay_options;
+mod relayed;
+mod replies;
+mod route_policy;
+mod snooping;
+mod surroundings;
+mod validity;
+mod with_leases;

@@ -1,0 +1,306 @@
+//! The kernel programs in a kernel of their own making: loaded, given maps as the daemon would fill
+//! them, and run on bytes by `BPF_PROG_TEST_RUN`. Nothing is attached to an interface that a test did not make.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::programs::{TestRun, TestRunOptions, Xdp, XdpMode};
+use aya::{Ebpf, EbpfLoader};
+use nix::time::{ClockId, clock_gettime};
+use relay_common::abi::{
+    Daemon, FLAG_ACCEPT_RELAYED, Interface, LAYOUT, OwnAddress, ROLE_ACCESS, RecordHeader,
+    XdpPackets,
+};
+use relay_common::maps::{self, DropReason};
+use relay_tests::messages::ip;
+
+/// Test runs need an interface that exists; the loopback is everywhere. No frame reaches it.
+pub const IFINDEX: u32 = 1;
+/// The router's MAC in the corpus.
+pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
+/// The router's address in the corpus.
+pub const ROUTER_ADDRESS: &str = "2001:db8:100::1";
+
+/// `XDP_DROP` and `XDP_PASS` of linux/bpf.h.
+pub const XDP_DROP: u32 = 1;
+/// See [`XDP_DROP`].
+pub const XDP_PASS: u32 = 2;
+
+/// The object under test: as built by `cargo xtask build-ebpf`, or as named by `RELAY_BPF_OBJECT`.
+pub fn object_path() -> PathBuf {
+    std::env::var_os("RELAY_BPF_OBJECT").map_or_else(
+        || {
+            PathBuf::from(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../target/bpf/relay.o"
+            ))
+        },
+        PathBuf::from,
+    )
+}
+
+/// Says that this test did not run, and why. The runner counts the lines of the file.
+pub fn skip(reason: &str) {
+    println!("SKIPPED: {reason}");
+    if let Some(path) = std::env::var_os("TWINRELAY_SKIPPED_FILE") {
+        let test = std::thread::current().name().unwrap_or("kernel").to_owned();
+        let line = format!("{test}: {reason}\n");
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(line.as_bytes()))
+            .expect("the runner's file takes a line");
+    }
+}
+
+/// Now on the clock of the programs.
+pub fn boot_nanos() -> u64 {
+    let now: Duration = clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .expect("Linux has CLOCK_BOOTTIME")
+        .into();
+    u64::try_from(now.as_nanos()).expect("584 years")
+}
+
+/// The entry of the one interface: its MAC, relayed messages accepted, no limits.
+pub fn interface() -> Interface {
+    let mut macs = [[0; 6]; relay_common::abi::INTERFACE_MACS];
+    macs[0] = ROUTER_MAC;
+    Interface {
+        role: ROLE_ACCESS,
+        flags: FLAG_ACCEPT_RELAYED,
+        client_rate: 0,
+        interface_rate: 0,
+        mac_count: 1,
+        macs,
+        reserved: 0,
+    }
+}
+
+/// Loaded programs and their maps.
+pub struct Kernel {
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+}
+
+impl Kernel {
+    /// Loaded, with empty maps and a ring of this size. `None`: skipped, the reason is noted.
+    pub fn load(ring_bytes: u32) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            skip("loading kernel programs needs root");
+            return None;
+        }
+        let path = object_path();
+        let Ok(object) = std::fs::read(&path) else {
+            skip("no kernel object; run `cargo xtask build-ebpf`");
+            return None;
+        };
+        let loaded = EbpfLoader::new()
+            .map_max_entries(maps::DHCP_FRAMES, ring_bytes)
+            .load(&object);
+        let mut ebpf = match loaded {
+            Ok(ebpf) => ebpf,
+            Err(error) if is_refusal(&error) => {
+                skip("this system does not let root use bpf(2)");
+                return None;
+            }
+            Err(error) => panic!("load {}: {error:?}", path.display()),
+        };
+        let program: &mut Xdp = ebpf
+            .program_mut(maps::ACCESS_INGRESS)
+            .expect("the object holds the program")
+            .try_into()
+            .expect("an XDP program");
+        program
+            .load()
+            .unwrap_or_else(|error| panic!("the verifier refuses: {error}"));
+        let ring = ebpf.take_map(maps::DHCP_FRAMES).expect("the ring");
+        let ring = RingBuf::try_from(ring).expect("a ring buffer");
+        Some(Self { ebpf, ring })
+    }
+
+    /// As the daemon leaves it: interface, own address and heartbeat in place, a ring of 1 MiB.
+    pub fn ready() -> Option<Self> {
+        let mut kernel = Self::load(1 << 20)?;
+        kernel.set_interface(interface());
+        kernel.set_own_address(ROUTER_ADDRESS);
+        kernel.beat(boot_nanos());
+        Some(kernel)
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Xdp {
+        self.ebpf
+            .program(maps::ACCESS_INGRESS)
+            .expect("loaded")
+            .try_into()
+            .expect("an XDP program")
+    }
+
+    /// Attaches the program until the harness is dropped.
+    pub fn attach(&mut self, interface: &str, mode: XdpMode) {
+        let program: &mut Xdp = self
+            .ebpf
+            .program_mut(maps::ACCESS_INGRESS)
+            .expect("loaded")
+            .try_into()
+            .expect("an XDP program");
+        program
+            .attach(interface, mode)
+            .unwrap_or_else(|error| panic!("attach to {interface}: {error}"));
+    }
+
+    /// A map by name.
+    pub fn map(&self, name: &str) -> &Map {
+        self.ebpf.map(name).expect("the object holds the map")
+    }
+
+    fn map_mut(&mut self, name: &str) -> &mut Map {
+        self.ebpf.map_mut(name).expect("the object holds the map")
+    }
+
+    /// Writes the interface's entry.
+    pub fn set_interface(&mut self, entry: Interface) {
+        self.set_interface_at(IFINDEX, entry);
+    }
+
+    /// Writes the entry of another interface.
+    pub fn set_interface_at(&mut self, ifindex: u32, entry: Interface) {
+        let mut map: HashMap<_, u32, Interface> = self
+            .map_mut(maps::INTERFACES)
+            .try_into()
+            .expect("a hash of interfaces");
+        map.insert(ifindex, entry, 0).expect("room");
+    }
+
+    /// Removes the interface's entry.
+    pub fn remove_interface(&mut self) {
+        let mut map: HashMap<_, u32, Interface> = self
+            .map_mut(maps::INTERFACES)
+            .try_into()
+            .expect("a hash of interfaces");
+        map.remove(&IFINDEX).expect("it was there");
+    }
+
+    /// Adds an own address.
+    pub fn set_own_address(&mut self, address: &str) {
+        let key = OwnAddress {
+            address_be: ip(address).octets(),
+        };
+        let mut map: HashMap<_, OwnAddress, u32> = self
+            .map_mut(maps::OWN_ADDRESSES)
+            .try_into()
+            .expect("a hash of addresses");
+        map.insert(key, IFINDEX, 0).expect("room");
+    }
+
+    /// Writes what the daemon says.
+    pub fn set_daemon(&mut self, daemon: Daemon) {
+        let mut map: Array<_, Daemon> = self
+            .map_mut(maps::DAEMON)
+            .try_into()
+            .expect("an array of one");
+        map.set(0, daemon, 0).expect("place 0");
+    }
+
+    /// The heartbeat, at this time.
+    pub fn beat(&mut self, heartbeat_boot_nanos: u64) {
+        self.set_daemon(Daemon {
+            layout: LAYOUT,
+            reserved: 0,
+            heartbeat_boot_nanos,
+        });
+    }
+
+    /// Runs the program once on a frame, with a fresh heartbeat; its action.
+    pub fn run(&mut self, frame: &[u8]) -> u32 {
+        self.beat(boot_nanos());
+        self.run_repeatedly(frame, 1).0
+    }
+
+    /// Runs the program; its last action and the mean time of one run. Leaves the heartbeat alone.
+    pub fn run_repeatedly(&self, frame: &[u8], repeat: u32) -> (u32, Duration) {
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let end = u32::try_from(frame.len()).expect("a frame");
+        let context: Vec<u8> = [0, end, 0, IFINDEX, 0, 0]
+            .into_iter()
+            .flat_map(u32::to_ne_bytes)
+            .collect();
+        let result = self
+            .program()
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                ctx_in: Some(&context),
+                repeat,
+                ..TestRunOptions::default()
+            })
+            .expect("the kernel runs the program");
+        (result.return_value, result.duration)
+    }
+
+    /// The next record, if there is one.
+    pub fn next_record(&mut self) -> Option<(RecordHeader, Vec<u8>)> {
+        let item = self.ring.next()?;
+        let (header, frame) = RecordHeader::split(&item).expect("a record of ours");
+        assert_eq!(
+            item.len(),
+            size_of::<RecordHeader>() + frame.len(),
+            "a record holds header and frame and nothing else"
+        );
+        Some((header, frame.to_vec()))
+    }
+
+    /// Throws away what is in the ring; how many records.
+    pub fn drain(&mut self) -> usize {
+        std::iter::from_fn(|| self.ring.next().map(|_| ())).count()
+    }
+
+    /// A drop counter, over all CPUs.
+    pub fn reason(&self, reason: DropReason) -> u64 {
+        let map: PerCpuArray<_, u64> = self
+            .map(maps::DROP_COUNTERS)
+            .try_into()
+            .expect("a per-CPU array");
+        let values = map.get(&(reason as u32), 0).expect("a place per reason");
+        values.iter().sum()
+    }
+
+    /// Reasons that counted anything, with how often.
+    pub fn reasons(&self) -> Vec<(&'static str, u64)> {
+        DropReason::ALL
+            .iter()
+            .map(|&reason| (reason.name(), self.reason(reason)))
+            .filter(|&(_, count)| count != 0)
+            .collect()
+    }
+
+    /// Packets of the interface, over all CPUs.
+    pub fn packets(&self) -> XdpPackets {
+        let map: PerCpuHashMap<_, u32, XdpPackets> = self
+            .map(maps::XDP_PACKETS)
+            .try_into()
+            .expect("a per-CPU hash");
+        let mut sum = XdpPackets::default();
+        if let Ok(values) = map.get(&IFINDEX, 0) {
+            for value in values.iter() {
+                sum.passed += value.passed;
+                sum.captured += value.captured;
+                sum.dropped += value.dropped;
+            }
+        }
+        sum
+    }
+}
+
+fn is_refusal(error: &aya::EbpfError) -> bool {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return io.raw_os_error() == Some(libc::EPERM);
+        }
+        source = error.source();
+    }
+    false
+}

@@ -1,0 +1,100 @@
+//! What every scenario needs: a lab or a counted reason why there is none, and the routes of r1.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use xtask::lab::{Client, Lab, Lifetimes, Options, Relay, wait_for};
+
+/// The configuration of the lab, as the examples have it.
+pub(crate) const CONFIGURATION: &str = include_str!("../../examples/twinrelay.toml");
+
+/// A lab with this configuration and these lifetimes; none where this machine cannot, said and counted.
+pub(crate) fn lab(configuration: &str, lifetimes: Lifetimes) -> Option<Lab> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    if !nix::unistd::geteuid().is_root() {
+        return skipped("needs root for network namespaces");
+    }
+    let mut programs = xtask::lab::PROGRAMS.to_vec();
+    programs.extend(["tcpdump", "bpftool", "ethtool"]);
+    let missing = xtask::lab::missing(&programs);
+    if !missing.is_empty() {
+        return skipped(&format!("missing programs: {}", missing.join(", ")));
+    }
+    let relay = match std::env::var("TWINRELAY_LAB_RELAY").as_deref() {
+        Ok(name) if name != "twinrelay" => Relay::parse(name),
+        _ => Relay::twinrelay(configuration),
+    };
+    let relay = match relay {
+        Ok(relay) => relay,
+        Err(error) => return skipped(&error),
+    };
+    let name = format!(
+        "t{}n{}",
+        std::process::id(),
+        NUMBER.fetch_add(1, Ordering::Relaxed)
+    );
+    let mut options = Options::new(&name, relay);
+    options.lifetimes = lifetimes;
+    Some(Lab::up(&options).expect("the lab comes up"))
+}
+
+/// Says and counts that a test did not run.
+pub(crate) fn skipped(reason: &str) -> Option<Lab> {
+    let test = std::thread::current().name().unwrap_or("?").to_string();
+    println!("SKIPPED: {reason}");
+    if let Some(file) = std::env::var_os("TWINRELAY_SKIPPED_FILE") {
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(file)
+            .expect("the list of skipped tests opens");
+        writeln!(file, "{test}: {reason}").expect("the list of skipped tests takes a line");
+    }
+    None
+}
+
+/// The delegated prefix whose first address this is.
+pub(crate) fn prefix(lan: &str) -> String {
+    format!(
+        "{}/56",
+        lan.strip_suffix('1')
+            .expect("a home takes the first address of its prefix")
+    )
+}
+
+/// The route of r1 to exactly this destination, empty where there is none.
+pub(crate) fn route(lab: &Lab, destination: &str) -> String {
+    lab.exec(
+        "r1",
+        &["ip", "-d", "-6", "route", "show", "exact", destination],
+    )
+    .expect("r1 lists its routes")
+}
+
+/// Waits until r1 has no route to this destination.
+pub(crate) fn expect_no_route(lab: &Lab, destination: &str, seconds: u64) {
+    wait_for(
+        &format!("withdrawal of {destination}"),
+        Duration::from_secs(seconds),
+        || route(lab, destination).is_empty().then_some(()),
+    )
+    .unwrap_or_else(|error| panic!("{error}: {}", route(lab, destination)));
+}
+
+/// Starts a client, waits for its lease and asserts that the Internet reaches both, from the first probe on.
+pub(crate) fn expect_reached(lab: &mut Lab, client: Client) -> (String, String) {
+    lab.start_client(client).expect("the client starts");
+    let (address, lan) = lab
+        .lease(client)
+        .expect("the client gets address and prefix");
+
+    let lost = [&address, &lan].map(|target| lab.lost_probes(target, 20).expect("probes are sent"));
+
+    assert_eq!(
+        lost,
+        [0, 0],
+        "probes lost to {address} and {lan}; routes:\n{}",
+        lab.status().unwrap_or_default()
+    );
+    (address, lan)
+}

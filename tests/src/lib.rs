@@ -1,0 +1,11 @@
+//! What the tests share: one relay on a bench ([`mod@bench`]), exchanges of
+//! clients with servers through it ([`exchanges`]), messages to feed it ([`messages`]),
+//! what must hold for any bytes ([`fuzzing`]).
+//!
+//! Must not know how the core decides: builders and readers here are written from the RFCs alone
+//! and share no code with `relay-core`'s codec, so that an error in one shows in the other.
+
+pub mod bench;
+pub mod exchanges;
+pub mod fuzzing;
+pub mod messages;

@@ -1,0 +1,46 @@
+//! `cargo xtask bench NAME`: what is measured, and the help for it. Knows no networking.
+
+mod network;
+mod peers;
+mod relay;
+mod report;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask bench relay [--rounds N] [--clients N] [--rate N] [--relay NAME]... [--mix PERCENT]
+                               [--milliseconds N] [--unknown]
+
+  Runs twinrelay, a bare reflector, ISC dhcrelay and dnsmasq one after the other, round after round,
+  on a CPU of their own between simulated clients and a stub server, and prints the medians.
+
+  --rounds N         interleaved rounds; the medians are taken over them (5)
+  --clients N        simulated clients (500)
+  --rate N           exchanges a second for the comparison at equal rates (5000)
+  --mix PERCENT      how many of the client messages are SOLICITs, the rest is RENEWs (0)
+  --milliseconds N   length of one measurement (1500)
+  --unknown          no neighbour entries for the clients; see \"neighbour solicitations\" of each round
+  --relay NAME       only this one; may be repeated: twinrelay, reflector, dhcrelay, dnsmasq
+
+  twinrelay is taken from TWINRELAY_BINARY, or built with --release.";
+
+/// Runs the bench that the arguments name.
+pub fn main(args: &[String]) -> ExitCode {
+    let mut args = args.iter().cloned();
+    let result = match args.next().as_deref() {
+        Some("relay") => relay::Options::parse(args).and_then(|options| relay::run(&options)),
+        Some("help" | "--help" | "-h") => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        Some(other) => Err(format!("there is no bench {other:?}; there is: relay")),
+        None => Err(USAGE.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Who is connected to whom, and the addresses. Veth pairs are made directly in their namespaces; nothing
+//! appears outside the lab's own.
+//!
+//! ```text
+//! inet ::1::99 ── cr ── [core 2001:db8:c::/64] ── s1 ::11, s2 ::12
+//!                            │
+//!                        r1 ::1 core0
+//!                        r1 2001:db8:a:1::2 acc0
+//!                            │
+//!                        [access] ── cpe1 dhclient, cpe2 dhcpcd, cpe3 wide-dhcp6c, gen (frames by hand)
+//! ```
+
+use super::Lab;
+use super::command::{Result, shell};
+
+/// Every node of the lab.
+pub const NODES: [&str; 11] = [
+    "access", "core", "r1", "cr", "s1", "s2", "inet", "cpe1", "cpe2", "cpe3", "gen",
+];
+
+pub(super) fn build(lab: &mut Lab) -> Result<()> {
+    for node in NODES {
+        lab.add_node(node)?;
+    }
+    let mut script = String::from("PATH=$PATH:/usr/sbin:/sbin\n");
+    let mut line = |text: &str| {
+        script += text;
+        script.push('\n');
+    };
+    let in_ns = |node: &str, words: &str| {
+        format!("ip netns exec {} sysctl -qw {words}", lab.namespace(node))
+    };
+    for node in NODES {
+        // Nobody waits for duplicate address detection; a bridge's machine speaks no IPv6 itself.
+        let off = u8::from(node == "access" || node == "core");
+        line(&in_ns(
+            node,
+            &format!(
+                "net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.disable_ipv6={off} net.ipv6.conf.all.disable_ipv6={off} net.ipv6.conf.default.accept_ra=0"
+            ),
+        ));
+    }
+    for node in ["r1", "cr", "cpe1", "cpe2", "cpe3"] {
+        line(&in_ns(node, "net.ipv6.conf.all.forwarding=1"));
+    }
+    let ip = |node: &str, words: &str| format!("ip -n {} {words}", lab.namespace(node));
+    for bridge in ["access", "core"] {
+        line(&ip(
+            bridge,
+            "link add br0 type bridge stp_state 0 mcast_snooping 0",
+        ));
+        line(&ip(bridge, "link set br0 up"));
+    }
+    let ports = [
+        ("r1", "acc0", "access", 0x02),
+        ("gen", "eth0", "access", 0x09),
+        ("cpe1", "eth0", "access", 0x11),
+        ("cpe2", "eth0", "access", 0x12),
+        ("cpe3", "eth0", "access", 0x13),
+        ("r1", "core0", "core", 0x21),
+        ("cr", "core0", "core", 0x22),
+        ("s1", "eth0", "core", 0x31),
+        ("s2", "eth0", "core", 0x32),
+    ];
+    for (node, interface, bridge, number) in ports {
+        line(&ip(
+            node,
+            &format!(
+                "link add {interface} address 02:00:00:00:00:{number:02x} type veth peer name {node} netns {}",
+                lab.namespace(bridge)
+            ),
+        ));
+        line(&ip(bridge, &format!("link set {node} master br0 up")));
+        // Checksums are real and tags are in the frame, as on a wire (offloads hide both from a capture).
+        line(&format!(
+            "ip netns exec {} ethtool -K {interface} tx off rxvlan off txvlan off >/dev/null",
+            lab.namespace(node)
+        ));
+        line(&format!(
+            "ip netns exec {} ethtool -K {node} rxvlan off txvlan off gro on >/dev/null",
+            lab.namespace(bridge)
+        ));
+        line(&ip(node, &format!("link set {interface} up")));
+    }
+    line(&ip(
+        "cr",
+        &format!(
+            "link add inet0 type veth peer name eth0 netns {}",
+            lab.namespace("inet")
+        ),
+    ));
+    line(&ip("cr", "link set inet0 up"));
+    line(&ip("inet", "link set eth0 up"));
+    for cpe in ["cpe1", "cpe2", "cpe3"] {
+        // A pair gives the home's network a carrier without the dummy module.
+        line(&ip(cpe, "link add lan0 type veth peer name lan1"));
+        line(&ip(cpe, "link set lan1 up"));
+        line(&ip(cpe, "link set lan0 up"));
+        line(&ip(cpe, "route add default via fe80::ff:fe00:2 dev eth0"));
+    }
+    for (node, interface, address) in [
+        ("r1", "acc0", "2001:db8:a:1::2"),
+        ("r1", "core0", "2001:db8:c::1"),
+        ("cr", "core0", "2001:db8:c::fe"),
+        ("cr", "inet0", "2001:db8:1::1"),
+        ("s1", "eth0", "2001:db8:c::11"),
+        ("s2", "eth0", "2001:db8:c::12"),
+        ("inet", "eth0", "2001:db8:1::99"),
+    ] {
+        line(&ip(
+            node,
+            &format!("addr add {address}/64 dev {interface} nodad"),
+        ));
+    }
+    for (node, route) in [
+        ("r1", "default via 2001:db8:c::fe"),
+        ("s1", "default via 2001:db8:c::1"),
+        ("s2", "default via 2001:db8:c::1"),
+        ("inet", "default via 2001:db8:1::1"),
+        ("cr", "2001:db8:a:1::/64 via 2001:db8:c::1"),
+        ("cr", "2001:db8:d000::/36 via 2001:db8:c::1"),
+    ] {
+        line(&ip(node, &format!("route add {route}")));
+    }
+    shell(&("set -e\n".to_string() + &script)).map(drop)
+}
