@@ -118,39 +118,59 @@ pub fn classify<F: Frame + ?Sized>(frame: &F) -> Verdict {
 /// `None`: the frame ended too early.
 #[inline(always)]
 fn read<F: Frame + ?Sized>(frame: &F) -> Option<Verdict> {
-    let (mut outer_tpid, mut outer_tci, mut inner_tpid, mut inner_tci) = (0, 0, 0, 0);
-    let mut ip_offset = ETHERNET_BYTES;
-    let mut ethertype = frame.load_u16(12)?;
-    if is_tag(ethertype) {
-        outer_tpid = ethertype;
-        outer_tci = frame.load_u16(14)?;
-        ethertype = frame.load_u16(16)?;
-        ip_offset += TAG_BYTES;
-        if is_tag(ethertype) {
-            inner_tpid = ethertype;
-            inner_tci = frame.load_u16(18)?;
-            ethertype = frame.load_u16(20)?;
-            ip_offset += TAG_BYTES;
-        }
+    const ONE_TAG: usize = ETHERNET_BYTES + TAG_BYTES;
+    const TWO_TAGS: usize = ONE_TAG + TAG_BYTES;
+    let mut tags = Tags::default();
+    let ethertype = frame.load_u16(12)?;
+    if !is_tag(ethertype) {
+        return read_ip::<ETHERNET_BYTES, F>(frame, ethertype, tags);
     }
+    tags.outer_tpid = ethertype;
+    tags.outer_tci = frame.load_u16(14)?;
+    let ethertype = frame.load_u16(16)?;
+    if !is_tag(ethertype) {
+        return read_ip::<ONE_TAG, F>(frame, ethertype, tags);
+    }
+    tags.inner_tpid = ethertype;
+    tags.inner_tci = frame.load_u16(18)?;
+    let ethertype = frame.load_u16(20)?;
+    read_ip::<TWO_TAGS, F>(frame, ethertype, tags)
+}
+
+#[derive(Clone, Copy, Default)]
+struct Tags {
+    outer_tpid: u16,
+    outer_tci: u16,
+    inner_tpid: u16,
+    inner_tci: u16,
+}
+
+/// What follows the tags, from `IP` on. The offset is a constant, because the verifier lets no
+/// unprivileged program add anything else to a packet pointer.
+#[inline(always)]
+fn read_ip<const IP: usize, F: Frame + ?Sized>(
+    frame: &F,
+    ethertype: u16,
+    tags: Tags,
+) -> Option<Verdict> {
     if ethertype != ETHERTYPE_IPV6 {
         return Some(Verdict::NotIpv6);
     }
-    let [version] = frame.load(ip_offset)?;
+    let [version] = frame.load(IP)?;
     if version >> 4 != 6 {
         return Some(Verdict::NotIpv6);
     }
-    let [next_header] = frame.load(ip_offset + 6)?;
+    let [next_header] = frame.load(IP + 6)?;
     if next_header != NEXT_HEADER_UDP {
         return Some(Verdict::NotUdp);
     }
-    let udp_offset = ip_offset + IPV6_BYTES;
+    let udp_offset = IP + IPV6_BYTES;
     // The whole UDP header must be there, not only its port.
     let [_, _, port_high, port_low, _, _, _, _] = frame.load::<UDP_BYTES>(udp_offset)?;
     if u16::from_be_bytes([port_high, port_low]) != SERVER_PORT {
         return Some(Verdict::NotDhcpv6);
     }
-    let destination: [u8; 16] = frame.load(ip_offset + 24)?;
+    let destination: [u8; 16] = frame.load(IP + 24)?;
     let message_type = match frame.load(udp_offset + UDP_BYTES) {
         Some([message_type]) => message_type,
         None => 0,
@@ -158,11 +178,11 @@ fn read<F: Frame + ?Sized>(frame: &F) -> Option<Verdict> {
     let datagram = Datagram {
         destination_mac: frame.load(0)?,
         source_mac: frame.load(6)?,
-        outer_tpid,
-        outer_tci,
-        inner_tpid,
-        inner_tci,
-        ip_offset: ip_offset as u16,
+        outer_tpid: tags.outer_tpid,
+        outer_tci: tags.outer_tci,
+        inner_tpid: tags.inner_tpid,
+        inner_tci: tags.inner_tci,
+        ip_offset: IP as u16,
         destination,
         message_type,
     };

@@ -78,7 +78,8 @@ fn wait(kernel: &mut Kernel, name: &str) -> (relay_common::abi::RecordHeader, Ve
     }
 }
 
-fn ip(arguments: &str) {
+/// Runs `ip` in this thread's namespace.
+pub fn ip(arguments: &str) {
     let status = Command::new("ip")
         .args(arguments.split(' '))
         .status()

@@ -5,6 +5,8 @@ mod attached;
 mod capture;
 mod corpus;
 mod cost;
+mod empty;
 mod harness;
 mod layouts;
 mod limits;
+mod privileges;

@@ -6,7 +6,7 @@
 //! end the other way round; routes stay, so that the next daemon finds them.
 
 mod parts;
-mod privileges;
+pub mod privileges;
 mod reload;
 
 use std::path::Path;

@@ -2,7 +2,9 @@
 //!
 //! Capabilities belong to threads, and a thread that is made inherits them: this runs before the
 //! daemon makes any. `CAP_NET_ADMIN` writes routes and attaches programs, `CAP_BPF` loads them,
-//! `CAP_NET_RAW` opens packet sockets, `CAP_NET_BIND_SERVICE` binds port 547.
+//! `CAP_NET_RAW` opens packet sockets, `CAP_NET_BIND_SERVICE` binds port 547. `CAP_PERFMON` is not
+//! among them: without it the verifier accepts neither pointers that could leak nor arithmetic that
+//! could be speculated past, and the program does neither.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +15,8 @@ use nix::unistd::{Gid, Uid, User};
 
 use crate::config::{Capture, Config};
 
-const NEEDED: [Capability; 4] = [
+/// What the daemon keeps: loading, attaching, routing and relaying work with these and no others.
+pub const NEEDED: [Capability; 4] = [
     Capability::CAP_NET_ADMIN,
     Capability::CAP_NET_RAW,
     Capability::CAP_BPF,
@@ -37,22 +40,25 @@ pub fn drop_for(config: &Config) -> anyhow::Result<()> {
     if let Some(name) = config.relay.user.as_deref() {
         become_user(name, &[&config.relay.state_dir, &config.relay.run_dir])?;
     }
-    let permitted = caps::read(None, CapSet::Permitted).context("read capabilities")?;
-    let keep: CapsHashSet = needed
-        .into_iter()
-        .filter(|it| permitted.contains(it))
-        .collect();
-    let missing: Vec<String> = NEEDED
-        .iter()
-        .filter(|it| !keep.contains(it))
-        .map(Capability::to_string)
-        .collect();
+    let missing = keep_only(&needed)?;
     if !missing.is_empty() {
         tracing::warn!(
             missing = missing.join(" "),
             "capabilities are missing; run as root, or grant them in the unit file"
         );
     }
+    Ok(())
+}
+
+/// Gives up all capabilities of this thread but these, for itself and for what it executes; returns
+/// the names of those that it never had.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn keep_only(needed: &[Capability]) -> anyhow::Result<Vec<String>> {
+    let permitted = caps::read(None, CapSet::Permitted).context("read capabilities")?;
+    let (keep, missing): (CapsHashSet, CapsHashSet) =
+        needed.iter().partition(|it| permitted.contains(it));
     // What this process executes must not get back what it gave up. Without CAP_SETPCAP there is
     // nothing to give up.
     let _ = caps::clear(None, CapSet::Bounding);
@@ -60,7 +66,9 @@ pub fn drop_for(config: &Config) -> anyhow::Result<()> {
     caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).context("drop capabilities")?;
     caps::set(None, CapSet::Effective, &keep).context("drop capabilities")?;
     caps::set(None, CapSet::Permitted, &keep).context("drop capabilities")?;
-    Ok(())
+    let mut missing: Vec<String> = missing.iter().map(Capability::to_string).collect();
+    missing.sort_unstable();
+    Ok(missing)
 }
 
 /// Whether programs are to be pinned where no bpffs is yet.
@@ -108,4 +116,26 @@ fn give(folder: &Path, uid: Uid, gid: Gid) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_capabilities_are_kept_and_documented() {
+        let manual = include_str!("../../../docs/operations.md");
+        let documented: Vec<&str> = manual
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `CAP_")?.split('`').next())
+            .collect();
+
+        let kept = NEEDED.map(|it| it.to_string());
+
+        assert_eq!(
+            documented,
+            kept.each_ref()
+                .map(|it| it.strip_prefix("CAP_").expect("a prefix"))
+        );
+    }
 }
