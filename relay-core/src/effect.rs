@@ -11,6 +11,7 @@ use alloc::boxed::Box;
 use relay_common::net::{MacAddr, VlanTags};
 
 use crate::error::{Discard, Notice};
+use crate::record::RecordChange;
 use crate::types::{AccessId, IfIndex, Prefix, ServerId};
 use crate::view::SubscriberView;
 
@@ -42,6 +43,13 @@ pub enum Effect {
     Neighbor(NeighborChange),
     /// A binding was changed.
     Binding(BindingEvent),
+    /// A durable store has something to do ([`crate::relay::Relay::set_kept`]).
+    Record {
+        /// What.
+        change: RecordChange,
+        /// Grows with every change; answered by [`crate::input::Input::Stored`].
+        sequence: u64,
+    },
     /// A datagram was dropped on purpose.
     Discarded {
         /// Where it came in, if on an access interface.

@@ -1,6 +1,6 @@
-//! Replies that wait for their routes (SNP-37): bounded in number and time.
+//! Replies that wait for their routes (SNP-37) and for the store: bounded in number and time.
 //!
-//! A Reply is keyed by the route changes that it waits for. An answer to a later change of the
+//! A Reply is keyed by the changes that it waits for. An answer to a later change of the
 //! same prefix counts too, because a shell may skip what was overtaken. Must not know why a route
 //! is wanted.
 
@@ -25,7 +25,7 @@ struct Held {
     path: ClientPath,
     message_type: u8,
     buffers: Buffers,
-    /// How many of its route changes have no answer yet.
+    /// How many of the changes that it waits for have no answer yet.
     left: usize,
 }
 
@@ -35,6 +35,15 @@ struct Buffers {
     waits: Vec<(Prefix, u64)>,
 }
 
+/// What a Reply waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waits<'a> {
+    /// Route changes: prefix and version.
+    pub(crate) routes: &'a [(Prefix, u64)],
+    /// The last of its records, by sequence.
+    pub(crate) record: Option<u64>,
+}
+
 /// The Replies that wait.
 pub(crate) struct Hold {
     held: Slab<Held>,
@@ -42,6 +51,9 @@ pub(crate) struct Hold {
     /// come to the front, at most until their deadline.
     queue: VecDeque<(Instant, u32, u64)>,
     waits: BTreeSet<(Prefix, u64, u32)>,
+    /// Sequence of the record, slot, serial: in order of all three, because records are numbered
+    /// as they arise.
+    records: VecDeque<(u64, u32, u64)>,
     spare: Vec<Buffers>,
     serial: u64,
 }
@@ -52,6 +64,7 @@ impl Hold {
             held: Slab::new(),
             queue: VecDeque::new(),
             waits: BTreeSet::new(),
+            records: VecDeque::new(),
             spare: Vec::new(),
             serial: 0,
         }
@@ -79,11 +92,11 @@ impl Hold {
         deadline: Instant,
         path: ClientPath,
         message: &[u8],
-        waits: &[(Prefix, u64)],
+        waits: &Waits<'_>,
     ) {
         let mut buffers = self.spare.pop().unwrap_or_default();
         buffers.message.extend_from_slice(message);
-        buffers.waits.extend_from_slice(waits);
+        buffers.waits.extend_from_slice(waits.routes);
         self.serial += 1;
         let slot = self.held.insert(Held {
             serial: self.serial,
@@ -94,8 +107,12 @@ impl Hold {
         });
         let Some(slot) = slot else { return };
         let mut left = 0;
-        for (prefix, version) in waits {
+        for (prefix, version) in waits.routes {
             left += usize::from(self.waits.insert((*prefix, *version, slot)));
+        }
+        if let Some(sequence) = waits.record {
+            self.records.push_back((sequence, slot, self.serial));
+            left += 1;
         }
         if let Some(held) = self.held.get_mut(slot) {
             held.left = left;
@@ -117,15 +134,33 @@ impl Hold {
         {
             self.waits.remove(&wait);
             let (_, _, slot) = wait;
-            let Some(held) = self.held.get_mut(slot) else {
-                continue;
-            };
-            held.left -= 1;
-            if held.left == 0 {
-                self.release(slot, out);
+            self.answer(slot, out);
+        }
+        self.forget_front();
+    }
+
+    /// The store holds all records up to this one.
+    pub(crate) fn settle_record(&mut self, through: u64, out: &mut Outbox) {
+        while let Some((_, slot, serial)) = self
+            .records
+            .pop_front_if(|(sequence, ..)| *sequence <= through)
+        {
+            if self.held.get(slot).is_some_and(|it| it.serial == serial) {
+                self.answer(slot, out);
             }
         }
         self.forget_front();
+    }
+
+    /// One of the changes that a Reply waits for has its answer.
+    fn answer(&mut self, slot: u32, out: &mut Outbox) {
+        let Some(held) = self.held.get_mut(slot) else {
+            return;
+        };
+        held.left -= 1;
+        if held.left == 0 {
+            self.release(slot, out);
+        }
     }
 
     /// Lets go what has waited until its deadline, in order of arrival.
@@ -165,11 +200,16 @@ impl Hold {
     /// Drops the entries at the front whose Replies have left.
     fn forget_front(&mut self) {
         let held = &self.held;
+        let has_left =
+            |slot: u32, serial: u64| held.get(slot).is_none_or(|held| held.serial != serial);
         while self
             .queue
-            .pop_front_if(|(_, slot, serial)| {
-                held.get(*slot).is_none_or(|held| held.serial != *serial)
-            })
+            .pop_front_if(|(_, slot, serial)| has_left(*slot, *serial))
+            .is_some()
+        {}
+        while self
+            .records
+            .pop_front_if(|(_, slot, serial)| has_left(*slot, *serial))
             .is_some()
         {}
     }

@@ -1,6 +1,7 @@
 //! Everything that can go into the core.
 
 use core::net::Ipv6Addr;
+use core::time::Duration;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -8,6 +9,7 @@ use alloc::vec::Vec;
 use relay_common::net::{MacAddr, VlanTags};
 
 use crate::config::RelayConfig;
+use crate::record::Restored;
 use crate::types::{AccessId, IfIndex, Prefix};
 
 /// Something that happened.
@@ -23,6 +25,17 @@ pub enum Input<'a> {
     Configure(Box<RelayConfig>),
     /// An operator removes bindings (PDR-O-2).
     Clear(Clear),
+    /// A binding comes back from the store. Before the first message: what is back afterwards
+    /// counts as older than what is there.
+    Restore(Restored<'a>),
+    /// The store holds all changes up to this [`crate::effect::Effect::Record`] sequence durably.
+    Stored {
+        /// The last of them.
+        through: u64,
+    },
+    /// How long this relay was away is known now: uncertain times of restored bindings were too
+    /// late by this much.
+    CorrectTimes(Duration),
 }
 
 /// A datagram from an access interface, its UDP checksum already verified.

@@ -17,6 +17,7 @@ pub mod error;
 mod hold;
 pub mod input;
 mod outbox;
+pub mod record;
 pub mod relay;
 pub mod relaying;
 pub mod snoop;

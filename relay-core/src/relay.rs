@@ -11,9 +11,10 @@ use crate::binding::{Bindings, Context, Place, Source};
 use crate::config::RelayConfig;
 use crate::effect::{ClientPath, Effect, Span};
 use crate::error::{Discard, Notice};
-use crate::hold::Hold;
+use crate::hold::{Hold, Waits};
 use crate::input::{ClientDatagram, Input, ServerDatagram};
 use crate::outbox::Outbox;
+use crate::record::{Record, RecordKey};
 use crate::relaying::forward::{self, Accepted};
 use crate::relaying::link::{Links, is_link_local};
 use crate::relaying::reply::{self, Delivery};
@@ -77,6 +78,15 @@ impl Relay {
                 let (bindings, mut cx) = self.bindings();
                 bindings.clear(&mut cx, &clear);
             }
+            Input::Restore(restored) => {
+                let (bindings, mut cx) = self.bindings();
+                bindings.restore(&mut cx, &restored);
+            }
+            Input::Stored { through } => self.hold.settle_record(through, &mut self.out),
+            Input::CorrectTimes(by) => {
+                let (bindings, mut cx) = self.bindings();
+                bindings.correct_times(&mut cx, by);
+            }
         }
     }
 
@@ -88,6 +98,7 @@ impl Relay {
         let (bindings, mut cx) = self.bindings();
         bindings.expire(&mut cx);
         bindings.sweep_slice(&mut cx);
+        bindings.correct_slice(&mut cx);
     }
 
     /// When [`Relay::handle_timeout`] wants to be called next.
@@ -118,6 +129,29 @@ impl Relay {
     /// to come.
     pub fn is_resending(&self) -> bool {
         self.bindings.is_looking()
+    }
+
+    /// Whether a durable store keeps the bindings. Only then does [`Effect::Record`] come out, and
+    /// Replies wait for it; those that wait when the store fails leave at once.
+    pub fn set_kept(&mut self, is_kept: bool) {
+        self.bindings.set_kept(is_kept);
+        if !is_kept {
+            self.out.begin();
+            self.hold.settle_record(u64::MAX, &mut self.out);
+        }
+    }
+
+    /// A binding as the store has to hold it; `None` where it has ended since.
+    pub fn record(&self, key: RecordKey) -> Option<Record<'_>> {
+        self.bindings.record(key)
+    }
+
+    /// Tells a slice of all bindings to a store that lost sight of them, from [`Cursor::default`]
+    /// on. Where the next slice begins; `None` after the last.
+    pub fn record_slice(&mut self, from: Cursor) -> Option<Cursor> {
+        self.out.begin();
+        let (bindings, mut cx) = self.bindings();
+        bindings.record_slice(&mut cx, from.0).map(Cursor)
     }
 
     /// Whether somebody watches bindings: only then do renewals carry a view.
@@ -306,7 +340,8 @@ impl Relay {
         path
     }
 
-    /// Learns a Reply. `true` where it now waits for its routes; else it leaves at once.
+    /// Learns a Reply. `true` where it now waits for its routes and
+    /// for the store; else it leaves at once.
     fn learn(
         &mut self,
         server_address: Ipv6Addr,
@@ -365,8 +400,9 @@ impl Relay {
             out: &mut self.out,
             hold: &mut self.hold,
         };
-        let waits = self.bindings.learn(&mut cx, &source, &self.leases);
-        if waits.is_empty() {
+        self.bindings.learn(&mut cx, &source, &self.leases);
+        let (waits, record) = (self.bindings.waits(), self.bindings.awaited_record());
+        if waits.is_empty() && record.is_none() {
             return false;
         }
         if self.hold.len() >= self.held_replies_max || self.reply_deadline.is_zero() {
@@ -375,7 +411,11 @@ impl Relay {
             return false;
         }
         let deadline = self.now + self.reply_deadline;
-        self.hold.keep(deadline, *path, delivery.inner, waits);
+        let waits = Waits {
+            routes: waits,
+            record,
+        };
+        self.hold.keep(deadline, *path, delivery.inner, &waits);
         true
     }
 }

@@ -14,6 +14,7 @@ use relay_common::net::{MacAddr, VlanTags};
 use crate::config::{Access, Limits, RelayConfig, RoutePolicy, Server};
 use crate::effect::{Effect, RouteChange};
 use crate::input::{ClientDatagram, Input, ServerDatagram};
+use crate::record::RecordChange;
 use crate::relay::Relay;
 use crate::time::Instant;
 use crate::types::{AccessId, IfIndex, Prefix, ServerId};
@@ -196,6 +197,10 @@ pub(crate) fn run(relay: &mut Relay) -> Vec<String> {
             Effect::Neighbor(change) => format!("{change:?}"),
             Effect::Binding(event) => format!("binding {}", event.action.name()),
             Effect::Discarded { reason, .. } => format!("discarded {}", reason.name()),
+            Effect::Record { change, sequence } => match change {
+                RecordChange::Put(key) => format!("record {sequence}: put {}", key.id),
+                RecordChange::Remove { id } => format!("record {sequence}: remove {id}"),
+            },
             Effect::Noticed { notice, .. } => format!("noticed {}", notice.name()),
         });
     }

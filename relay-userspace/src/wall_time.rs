@@ -17,12 +17,26 @@ pub struct WallTime {
     pub now_utc: Timestamp,
 }
 
+/// The instant of the boot, 36 years: what a store remembers from before the boot is a positive
+/// number of nanoseconds too.
+const BOOT_NANOS: u64 = 1 << 60;
+
 /// The boot clock now.
 pub fn boot_now() -> Instant {
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has a boot clock");
     let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec()).unwrap_or(0);
-    Instant::from_nanos(seconds * 1_000_000_000 + nanos)
+    at_boot_nanos(seconds * 1_000_000_000 + nanos)
+}
+
+/// The instant of a time that the kernel gave: nanoseconds of `CLOCK_BOOTTIME`.
+pub const fn at_boot_nanos(nanos: u64) -> Instant {
+    Instant::from_nanos(nanos.saturating_add(BOOT_NANOS))
+}
+
+/// A time for the kernel: nanoseconds of `CLOCK_BOOTTIME`.
+pub const fn boot_nanos(at: Instant) -> u64 {
+    at.as_nanos().saturating_sub(BOOT_NANOS)
 }
 
 impl WallTime {

@@ -534,6 +534,7 @@ impl Bench {
             }
             Effect::Discarded { reason, .. } => (format!("discard {}", reason.name()), None),
             Effect::Noticed { notice, .. } => (format!("notice {}", notice.name()), None),
+            Effect::Record { sequence, .. } => (format!("record {sequence}"), None),
         }
     }
 }

@@ -120,6 +120,7 @@ impl Bindings {
         let Some((binding, heir)) = self.table.remove(at) else {
             return;
         };
+        self.record_remove(cx, binding.id);
         match (heir, binding.announced) {
             (Some(heir), announced) => self.take_over(cx, heir, announced),
             (None, Some(_)) => {

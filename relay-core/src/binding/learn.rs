@@ -29,15 +29,12 @@ pub(crate) struct Source<'a> {
 }
 
 impl Bindings {
-    /// Learns a Reply: the route changes that it has to wait for.
+    /// Learns a Reply. What it has to wait for is in [`Bindings::waits`] and
+    /// [`Bindings::awaited_record`].
     // req: PDR-G-3
-    pub(crate) fn learn(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &Source<'_>,
-        leases: &Leases,
-    ) -> &[(Prefix, u64)] {
+    pub(crate) fn learn(&mut self, cx: &mut Context<'_>, source: &Source<'_>, leases: &Leases) {
         self.waits.clear();
+        self.records.awaited = 0;
         let mut client = self.table.find_client(source.link, source.duid);
         let mut is_placed = false;
         for lease in leases {
@@ -68,6 +65,10 @@ impl Bindings {
                 _ => {}
             }
         }
+    }
+
+    /// The route changes that came out of the last Reply.
+    pub(crate) fn waits(&self) -> &[(Prefix, u64)] {
         &self.waits
     }
 
@@ -100,6 +101,8 @@ impl Bindings {
             }
             return client;
         };
+        self.number(at);
+        self.record_put(cx, at);
         match before {
             Some(before) => self.supersede(cx, before, at),
             None => self.reroute(cx, at, false),
@@ -111,6 +114,7 @@ impl Bindings {
     fn refresh(&mut self, cx: &mut Context<'_>, source: &Source<'_>, at: u32, lease: &Lease) {
         let given = source.given(cx);
         self.table.refresh(at, lease, given);
+        self.record_put(cx, at);
         if let Some(before) = self.table.promote(at) {
             self.supersede(cx, before, at);
         } else if let Some(binding) = self.table.binding(at)

@@ -9,6 +9,7 @@ mod end;
 pub(crate) mod index;
 mod learn;
 mod lifecycle;
+mod records;
 mod routes;
 pub(crate) mod slab;
 mod sweep;
@@ -17,6 +18,8 @@ mod timers;
 mod views;
 
 #[cfg(test)]
+mod record_tests;
+#[cfg(test)]
 mod tests;
 
 use alloc::vec::Vec;
@@ -24,6 +27,7 @@ use alloc::vec::Vec;
 use relay_common::net::VlanTags;
 
 use self::client::Client;
+use self::records::Records;
 use self::sweep::Sweep;
 use self::table::Table;
 use crate::config::{Limits, RelayConfig};
@@ -48,6 +52,7 @@ pub(crate) struct Bindings {
     /// Route changes that came out of the Reply being learned.
     waits: Vec<(Prefix, u64)>,
     sweep: Option<Sweep>,
+    records: Records,
     observed: bool,
     cleared: usize,
 }
@@ -69,6 +74,7 @@ impl Bindings {
             version: 0,
             waits: Vec::new(),
             sweep: None,
+            records: Records::default(),
             observed: false,
             cleared: 0,
         }
@@ -103,10 +109,10 @@ impl Bindings {
 
     /// When a lease may run out, or there is a slice to do.
     pub(crate) fn next_time(&self, now: Instant) -> Option<Instant> {
-        match self.sweep {
-            Some(_) => Some(now),
-            None => self.table.next_expiry(),
+        if self.sweep.is_some() || self.is_correcting() {
+            return Some(now);
         }
+        self.table.next_expiry()
     }
 
     #[cfg(test)]

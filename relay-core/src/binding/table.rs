@@ -54,6 +54,10 @@ pub(crate) struct Binding {
     /// The interface of the route that the shell was asked for, and not asked to take back.
     pub(crate) announced: Option<IfIndex>,
     pub(crate) route: RouteState,
+    /// Its times may be too late ([`crate::record::Restored`]).
+    pub(crate) is_uncertain: bool,
+    /// Of its record, for life.
+    pub(crate) id: u64,
 }
 
 /// All of it.
@@ -98,6 +102,11 @@ impl Table {
     /// One more than the last slot of clients.
     pub(crate) fn clients_end(&self) -> u32 {
         self.clients.end()
+    }
+
+    /// One more than the last slot of bindings.
+    pub(crate) fn bindings_end(&self) -> u32 {
+        self.bindings.end()
     }
 
     pub(crate) fn binding(&self, at: u32) -> Option<&Binding> {
@@ -292,6 +301,8 @@ impl Table {
             version: 0,
             announced: None,
             route: RouteState::Disabled,
+            is_uncertain: false,
+            id: 0,
         })?;
         let hash = self.prefix_hash(lease.prefix);
         match before {
@@ -336,6 +347,15 @@ impl Table {
             let old = binding.server;
             binding.server = self.servers.take(server.duid, server.address);
             self.servers.give_back(old);
+        }
+    }
+
+    /// Sets the ends of both lifetimes, earlier or later than they were.
+    pub(crate) fn set_times(&mut self, at: u32, preferred_until: Instant, valid_until: Instant) {
+        if let Some(binding) = self.bindings.get_mut(at) {
+            binding.preferred_until = preferred_until;
+            binding.valid_until = valid_until;
+            self.timers.arm(at, valid_until);
         }
     }
 

@@ -121,6 +121,8 @@ impl Outbox {
             Effect::Route(change) => follower.push(FollowerChange::Route(change)),
             Effect::Neighbor(change) => follower.push(FollowerChange::Neighbor(change)),
             Effect::Binding(event) => publish(&event, to),
+            // Nobody keeps records yet, so none comes.
+            Effect::Record { .. } => {}
             Effect::Discarded { access, reason } => {
                 counters(to.ports, access).discards[reason as usize].inc();
             }

@@ -21,6 +21,7 @@ use crate::net::batch::RecvBatch;
 use crate::net::frame::{self, Broken};
 use crate::net::packet;
 use crate::net::udp::{self, Arrival};
+use crate::wall_time::at_boot_nanos;
 
 /// Records of the ring between two looks at everything else.
 pub const RING_BATCH: usize = 256;
@@ -67,7 +68,7 @@ impl Receiver {
                 ports.elsewhere.shell_drop(ShellDrop::BadLength);
                 continue;
             };
-            let captured_at = header.received_at_boot_nanos;
+            let captured_at = at_boot_nanos(header.received_at_boot_nanos).as_nanos();
             let (interface, vlans) = ports.owner(IfIndex(header.ifindex), header.tags());
             let port = ports.by_ifindex(interface);
             if now.as_nanos().saturating_sub(captured_at) > AGE_MAX_NANOS {

@@ -23,7 +23,7 @@ use crate::dataplane::{Dataplane, DataplaneHandle, Wanted};
 use crate::events::{EventKind, Events};
 use crate::handle::{Command, PortState, Surroundings};
 use crate::net::{packet, udp};
-use crate::wall_time::boot_now;
+use crate::wall_time::{boot_nanos, boot_now};
 
 /// A heartbeat older than a second sends frames to the kernel; four fit in.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -231,7 +231,7 @@ impl RelayThread {
         }
         let now = boot_now();
         if now >= self.heartbeat_at {
-            self.dataplane.heartbeat(now.as_nanos());
+            self.dataplane.heartbeat(boot_nanos(now));
             self.heartbeat_at = now + HEARTBEAT;
         }
     }
@@ -310,7 +310,7 @@ impl RelayThread {
             })
             .collect();
         let (places, wanted): (Vec<usize>, Vec<Wanted<'_>>) = present.into_iter().unzip();
-        let captured = self.dataplane.sync(&wanted, &own, boot_now().as_nanos());
+        let captured = self.dataplane.sync(&wanted, &own, boot_nanos(boot_now()));
         drop(wanted);
         let mut states: Vec<PortState> = self
             .ports

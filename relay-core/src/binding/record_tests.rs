@@ -1,0 +1,362 @@
+//! What a store is told, what waits for it, and what comes back after a restart.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::effect::{Effect, RouteChange};
+use crate::input::{Input, RouteOutcome};
+use crate::record::{Record, RecordChange, Restored};
+use crate::relay::Relay;
+use crate::testing::*;
+use crate::time::Instant;
+use crate::types::Prefix;
+use crate::view::{Cursor, Filter, RouteState, SubscriberView};
+use crate::wire::iana;
+
+const A: Cpe = Cpe {
+    n: 0xa,
+    interface: ACCESS,
+};
+const P: &str = "2001:db8:100::/56";
+
+/// Routes switched off: only the store is waited for.
+fn kept_relay(with_routes: bool) -> Relay {
+    let mut relay = relay_with(|config| {
+        config.routes.neighbors = false;
+        config.routes.enabled = with_routes;
+    });
+    relay.set_kept(true);
+    relay
+}
+
+fn records(lines: &[String]) -> Vec<&str> {
+    let is_told = |line: &&str| line.starts_with("record") || line.starts_with("client");
+    lines
+        .iter()
+        .map(|line| line.split(" if").next().unwrap_or_default())
+        .filter(is_told)
+        .collect()
+}
+
+fn stored(relay: &mut Relay, through: u64) -> Vec<String> {
+    relay.handle_input(T0, Input::Stored { through });
+    run(relay)
+}
+
+#[test]
+fn reply_that_creates_leaves_after_its_record_is_stored() {
+    let mut relay = kept_relay(false);
+
+    let told = A.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
+    assert_eq!(records(&told), ["record 1: put 1"]);
+
+    assert_eq!(records(&stored(&mut relay, 1)), ["client"]);
+}
+
+#[test]
+fn reply_waits_for_both_store_and_route() {
+    for route_first in [false, true] {
+        let mut relay = kept_relay(true);
+        A.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
+        let route = |relay: &mut Relay| {
+            let outcome = RouteOutcome {
+                prefix: prefix(P),
+                version: 1,
+                result: Ok(()),
+            };
+            relay.handle_input(T0, Input::Route(outcome));
+            run(relay)
+        };
+
+        let (first, second) = if route_first {
+            (route(&mut relay), stored(&mut relay, 1))
+        } else {
+            (stored(&mut relay, 1), route(&mut relay))
+        };
+
+        assert_eq!(records(&first), Vec::<&str>::new());
+        assert_eq!(records(&second), ["client"]);
+    }
+}
+
+#[test]
+fn reply_that_only_extends_waits_for_the_store_alone() {
+    let mut relay = kept_relay(true);
+    A.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
+    relay.handle_timeout(T0 + SECOND);
+    run(&mut relay);
+
+    let told = A.exchange(&mut relay, T0 + SECOND, iana::RENEW, &ia_pd(1, &[(P, 100)]));
+
+    // The first Reply left late; its route is still pending, but nobody waits for it any more.
+    assert_eq!(records(&told), ["record 2: put 1"]);
+    assert_eq!(records(&stored(&mut relay, 1)), Vec::<&str>::new());
+    assert_eq!(records(&stored(&mut relay, 2)), ["client"]);
+}
+
+#[test]
+fn reply_leaves_at_the_deadline_where_the_store_is_slow() {
+    let mut relay = kept_relay(false);
+    A.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
+
+    relay.handle_timeout(T0 + Duration::from_millis(200));
+
+    assert!(
+        run(&mut relay)
+            .iter()
+            .any(|line| line == "noticed late_reply")
+    );
+    assert_eq!(stored(&mut relay, 1), Vec::<String>::new());
+}
+
+#[test]
+fn store_that_fails_holds_nobody_back() {
+    let mut relay = kept_relay(false);
+    A.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
+
+    relay.set_kept(false);
+    assert_eq!(records(&run(&mut relay)), ["client"]);
+    let renewed = A.exchange(&mut relay, T0, iana::RENEW, &ia_pd(1, &[(P, 100)]));
+
+    assert_eq!(records(&renewed), ["client"]);
+}
+
+#[test]
+fn reply_that_changes_no_lease_leaves_at_once() {
+    let mut relay = kept_relay(false);
+
+    let told = A.exchange(&mut relay, T0, iana::REQUEST, &[]);
+
+    assert_eq!(records(&told), ["client"]);
+}
+
+#[test]
+fn release_removes_the_record_and_is_forwarded_at_once() {
+    let mut relay = kept_relay(false);
+    A.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
+
+    let release = A.message(iana::RELEASE, 2, &ia_pd(1, &[(P, 0)]));
+    relay.handle_input(T0, Input::Client(A.datagram(&release)));
+
+    let told = run(&mut relay);
+    assert_eq!(records(&told), ["record 2: remove 1"]);
+    assert!(told.iter().any(|line| line.starts_with("server 0 release")));
+}
+
+#[test]
+fn bindings_are_told_again_in_slices() {
+    let mut relay = kept_relay(false);
+    for n in 1..=3 {
+        let cpe = Cpe { n, ..A };
+        let text = alloc::format!("2001:db8:{n}00::/56");
+        cpe.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(&text, 100)]));
+    }
+
+    let next = relay.record_slice(Cursor::default());
+
+    assert_eq!(next, None);
+    let told = run(&mut relay);
+    assert_eq!(
+        records(&told),
+        ["record 4: put 1", "record 5: put 2", "record 6: put 3"]
+    );
+}
+
+/// req: SNP-36 (RFC 8987 §4.1)
+#[test]
+fn snp_36_uncertain_times_are_put_right_and_renewed_ones_are_not() {
+    let mut store = Store::default();
+    let mut before = kept_relay(false);
+    let other = Cpe { n: 0xb, ..A };
+    A.exchange(&mut before, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
+    store.follow(&mut before);
+    other.exchange(
+        &mut before,
+        T0,
+        iana::REQUEST,
+        &ia_pd(1, &[("2001:db8:200::/56", 100)]),
+    );
+    store.follow(&mut before);
+    // `exchange` takes the effects itself: everything is told once more.
+    before.record_slice(Cursor::default());
+    store.follow(&mut before);
+    let mut relay = kept_relay(false);
+    store.restore(&mut relay, T0, true);
+    other.exchange(
+        &mut relay,
+        T0,
+        iana::RENEW,
+        &ia_pd(1, &[("2001:db8:200::/56", 100)]),
+    );
+
+    relay.handle_input(T0, Input::CorrectTimes(Duration::from_secs(60)));
+    relay.handle_timeout(T0);
+
+    let ends = |text: &str| {
+        let view = relay.find_lease(prefix(text)).unwrap();
+        view.bindings[0].valid_until
+    };
+    assert_eq!(ends(P), T0 + Duration::from_secs(40));
+    assert_eq!(ends("2001:db8:200::/56"), T0 + Duration::from_secs(100));
+}
+
+/// A record with its own bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Kept {
+    record: Record<'static>,
+    duid: Vec<u8>,
+    server_duid: Vec<u8>,
+}
+
+/// A store as the shell would keep it.
+#[derive(Default)]
+struct Store {
+    records: BTreeMap<u64, Kept>,
+    routes: BTreeMap<Prefix, core::net::Ipv6Addr>,
+}
+
+impl Store {
+    fn follow(&mut self, relay: &mut Relay) {
+        let mut through = 0;
+        while let Some(effect) = relay.poll_effect() {
+            match effect {
+                Effect::Record { change, sequence } => {
+                    assert!(sequence > through, "sequences grow");
+                    through = sequence;
+                    self.apply(relay, change);
+                }
+                Effect::Route(RouteChange::Put(route)) => {
+                    self.routes.insert(route.prefix, route.gateway);
+                }
+                Effect::Route(RouteChange::Remove { prefix, .. }) => {
+                    self.routes.remove(&prefix);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn apply(&mut self, relay: &Relay, change: RecordChange) {
+        match change {
+            RecordChange::Put(key) => {
+                if let Some(record) = relay.record(key) {
+                    let kept = Kept {
+                        duid: record.duid.to_vec(),
+                        server_duid: record.server_duid.to_vec(),
+                        record: Record {
+                            duid: &[],
+                            server_duid: &[],
+                            ..record
+                        },
+                    };
+                    self.records.insert(key.id, kept);
+                }
+            }
+            RecordChange::Remove { id } => drop(self.records.remove(&id)),
+        }
+    }
+
+    fn restore(&self, relay: &mut Relay, now: Instant, is_uncertain: bool) {
+        for kept in self.records.values() {
+            let record = Record {
+                duid: &kept.duid,
+                server_duid: &kept.server_duid,
+                ..kept.record
+            };
+            let restored = Restored {
+                record,
+                is_uncertain,
+            };
+            relay.handle_input(now, Input::Restore(restored));
+        }
+    }
+}
+
+/// Everything that `show` tells, but what became of routes.
+fn views(relay: &Relay) -> Vec<SubscriberView> {
+    let mut all = relay
+        .page(&Filter::default(), Cursor::default(), usize::MAX)
+        .subscribers;
+    for binding in all.iter_mut().flat_map(|it| it.bindings.iter_mut()) {
+        binding.route = RouteState::Pending;
+    }
+    all.sort_by(|one, other| one.duid.cmp(&other.duid));
+    all
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Reply { n: u8, iaid: u8, at: u8, secs: u32 },
+    Release { n: u8, iaid: u8, at: u8 },
+    Pass(u64),
+    Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let secs = prop_oneof![Just(0u32), 1u32..30, Just(u32::MAX)];
+    prop_oneof![
+        6 => (1u8..6, 1u8..3, 0u8..6, secs).prop_map(|(n, iaid, at, secs)| Op::Reply { n, iaid, at, secs }),
+        2 => (1u8..6, 1u8..3, 0u8..6).prop_map(|(n, iaid, at)| Op::Release { n, iaid, at }),
+        2 => (1u64..20).prop_map(Op::Pass),
+        1 => Just(Op::Restart),
+    ]
+}
+
+proptest! {
+    /// Whatever happened before: a relay that takes the records back shows the same bindings and
+    /// asks for the same routes.
+    #[test]
+    fn restart_brings_back_every_binding_and_route(ops in proptest::collection::vec(op(), 1..80)) {
+        let mut relay = kept_relay(true);
+        let mut store = Store::default();
+        let mut now = T0;
+        for op in ops {
+            // No two transactions at one moment.
+            now = now + Duration::from_nanos(1);
+            match op {
+                Op::Reply { n, iaid, at, secs } => {
+                    let cpe = Cpe { n, ..A };
+                    let text = alloc::format!("2001:db8:{}00::/56", at + 1);
+                    let request = cpe.message(iana::RENEW, 1, &[]);
+                    let reply = cpe.reply(1, &ia_pd(iaid, &[(&text, secs)]));
+                    relay.handle_input(now, Input::Client(cpe.datagram(&request)));
+                    relay.handle_input(now, Input::Server(from_server(&reply)));
+                }
+                Op::Release { n, iaid, at } => {
+                    let cpe = Cpe { n, ..A };
+                    let text = alloc::format!("2001:db8:{}00::/56", at + 1);
+                    let release = cpe.message(iana::RELEASE, 2, &ia_pd(iaid, &[(&text, 0)]));
+                    relay.handle_input(now, Input::Client(cpe.datagram(&release)));
+                }
+                Op::Pass(secs) => now = now + Duration::from_secs(secs),
+                Op::Restart => {
+                    relay.handle_timeout(now);
+                    store.follow(&mut relay);
+                    let mut back = kept_relay(true);
+                    store.restore(&mut back, now, false);
+                    back.check();
+                    prop_assert_eq!(views(&back), views(&relay));
+                    let expected = core::mem::take(&mut store.routes);
+                    back.resend_routes();
+                    while back.is_resending() {
+                        back.handle_timeout(now);
+                    }
+                    store.follow(&mut back);
+                    prop_assert_eq!(&store.routes, &expected);
+                    relay = back;
+                }
+            }
+            while relay.poll_timeout().is_some_and(|due| due <= now) {
+                relay.handle_timeout(now);
+            }
+            store.follow(&mut relay);
+            let shown: usize = views(&relay).iter().map(|it| it.bindings.len()).sum();
+            prop_assert_eq!(store.records.len(), shown);
+        }
+        relay.check();
+    }
+}

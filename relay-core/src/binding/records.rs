@@ -1,0 +1,273 @@
+//! What a durable store has to hold: each change of a binding with a growing number, and bindings
+//! that come back after a restart.
+//!
+//! Decides which Reply waits for which change, and what a restored binding means beside those that
+//! are there. Must not know of files.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::client::Place;
+use super::table::Given;
+use super::{Bindings, Context};
+use crate::effect::Effect;
+use crate::record::{Record, RecordChange, RecordKey, Restored};
+use crate::snoop::Lease;
+use crate::time::Instant;
+use crate::view::RouteState;
+
+/// Slots of bindings looked at in one call.
+const SLICE: u32 = 1024;
+
+/// Numbers of bindings and of their changes.
+#[derive(Default)]
+pub(crate) struct Records {
+    /// Somebody keeps them.
+    is_kept: bool,
+    /// Of the newest binding.
+    last_id: u64,
+    /// Of the newest change.
+    sequence: u64,
+    /// The newest change that came out of the Reply being learned; 0: none.
+    pub(super) awaited: u64,
+    correction: Option<Correction>,
+}
+
+/// Uncertain times that are being put right.
+#[derive(Clone, Copy)]
+struct Correction {
+    next: u32,
+    by: Duration,
+}
+
+impl Bindings {
+    /// Whether changes are told, and waited for.
+    pub(crate) const fn set_kept(&mut self, is_kept: bool) {
+        self.records.is_kept = is_kept;
+    }
+
+    /// The newest change that came out of the last Reply, which has to wait for it.
+    pub(crate) const fn awaited_record(&self) -> Option<u64> {
+        match self.records.awaited {
+            0 => None,
+            sequence => Some(sequence),
+        }
+    }
+
+    /// A new binding gets its number.
+    pub(super) fn number(&mut self, at: u32) {
+        if let Some(binding) = self.table.binding_mut(at) {
+            self.records.last_id += 1;
+            binding.id = self.records.last_id;
+        }
+    }
+
+    /// A binding has changed.
+    pub(super) fn record_put(&mut self, cx: &mut Context<'_>, at: u32) {
+        if let Some(binding) = self.table.binding_mut(at) {
+            binding.is_uncertain = false;
+            let id = binding.id;
+            self.tell_record(cx, RecordChange::Put(RecordKey { id, at }));
+        }
+    }
+
+    /// A binding has ended.
+    pub(super) fn record_remove(&mut self, cx: &mut Context<'_>, id: u64) {
+        self.tell_record(cx, RecordChange::Remove { id });
+    }
+
+    fn tell_record(&mut self, cx: &mut Context<'_>, change: RecordChange) {
+        if !self.records.is_kept {
+            return;
+        }
+        self.records.sequence += 1;
+        self.records.awaited = self.records.sequence;
+        cx.out.push(Effect::Record {
+            change,
+            sequence: self.records.sequence,
+        });
+    }
+
+    /// A binding as it is now; `None` where it has ended.
+    pub(crate) fn record(&self, key: RecordKey) -> Option<Record<'_>> {
+        let binding = self.table.binding(key.at).filter(|it| it.id == key.id)?;
+        let client = self.table.client(binding.client)?;
+        let (server_duid, server_address) = self.table.server_of(binding);
+        Some(Record {
+            id: binding.id,
+            link: client.link,
+            duid: &client.duid,
+            client_address: client.place.address,
+            mac: client.place.mac,
+            link_address: client.place.link_address,
+            is_first_hop: client.place.is_first_hop,
+            ia_type: binding.ia_type,
+            iaid: binding.iaid,
+            prefix: binding.prefix,
+            server_duid,
+            server_address,
+            t1_secs: binding.t1_secs,
+            t2_secs: binding.t2_secs,
+            cltt: binding.cltt,
+            preferred_until: binding.preferred_until,
+            valid_until: binding.valid_until,
+        })
+    }
+
+    /// Tells the next slice of all bindings, from slot `from` on. Where the next one begins.
+    pub(crate) fn record_slice(&mut self, cx: &mut Context<'_>, from: u32) -> Option<u32> {
+        let end = self.table.bindings_end();
+        let stop = from.saturating_add(SLICE).min(end);
+        for at in from..stop {
+            if let Some(id) = self.table.binding(at).map(|binding| binding.id) {
+                self.tell_record(cx, RecordChange::Put(RecordKey { id, at }));
+            }
+        }
+        (stop < end).then_some(stop)
+    }
+
+    /// Takes a binding back. It was within the limits when it was made. Its route is not told yet:
+    /// that is for a look at all routes once everything is back.
+    pub(crate) fn restore(&mut self, cx: &mut Context<'_>, restored: &Restored<'_>) {
+        let record = &restored.record;
+        self.records.last_id = self.records.last_id.max(record.id);
+        let place = Place {
+            address: record.client_address,
+            mac: record.mac,
+            link_address: record.link_address,
+            is_first_hop: record.is_first_hop,
+        };
+        let found = self.table.find_client(record.link, record.duid);
+        let client = found.or_else(|| self.table.add_client(record.duid, record.link, place));
+        let Some(client) = client else { return };
+        let twin = self
+            .table
+            .find(client, record.ia_type, record.iaid, record.prefix);
+        let twin = twin.and_then(|at| self.table.binding(at));
+        if let Some((id, cltt)) = twin.map(|twin| (twin.id, twin.cltt)) {
+            // Written under two numbers: the later transaction is the true one.
+            let old = if cltt < record.cltt { id } else { record.id };
+            self.record_remove(cx, old);
+            if old == record.id {
+                return;
+            }
+        }
+        self.place_newest(client, place, restored);
+        self.put_back(cx, client, restored);
+    }
+
+    /// Where its newest transaction saw it, there a client is.
+    fn place_newest(&mut self, client: u32, place: Place, restored: &Restored<'_>) {
+        let leases = self.table.leases_of(client);
+        let newest = leases
+            .filter_map(|at| Some(self.table.binding(at)?.cltt))
+            .max();
+        if newest.is_some_and(|newest| newest < restored.record.cltt) {
+            let vlans = restored.record.link.vlans;
+            self.table.move_client(client, place, vlans);
+        }
+    }
+
+    fn put_back(&mut self, cx: &mut Context<'_>, client: u32, restored: &Restored<'_>) {
+        let record = &restored.record;
+        let known = self
+            .table
+            .find(client, record.ia_type, record.iaid, record.prefix);
+        let lease = Lease {
+            ia_type: record.ia_type,
+            iaid: record.iaid,
+            t1_secs: record.t1_secs,
+            t2_secs: record.t2_secs,
+            prefix: record.prefix,
+            preferred_secs: secs_between(cx.now, record.preferred_until),
+            valid_secs: secs_between(cx.now, record.valid_until),
+        };
+        let given = Given {
+            now: cx.now,
+            duid: record.server_duid,
+            address: record.server_address,
+        };
+        let at = match known {
+            Some(at) => {
+                self.table.refresh(at, &lease, given);
+                Some(at)
+            }
+            None => self.table.add(client, &lease, given),
+        };
+        let Some(at) = at else {
+            // Too many leases of one prefix: it cannot have been one of them.
+            self.record_remove(cx, record.id);
+            if self.table.client(client).is_some_and(|it| it.leases == 0) {
+                self.table.remove_client(client);
+            }
+            return;
+        };
+        if let Some(binding) = self.table.binding_mut(at) {
+            binding.id = record.id;
+            binding.cltt = record.cltt;
+            binding.is_uncertain = restored.is_uncertain;
+            binding.route = RouteState::Pending;
+        }
+        self.table
+            .set_times(at, record.preferred_until, record.valid_until);
+        // The lease whose Reply came last owns the prefix, the one before it is next.
+        // req: SNP-35
+        let mut newer: Vec<(Instant, u32)> = self
+            .table
+            .same_prefix(record.prefix)
+            .filter(|other| *other != at)
+            .filter_map(|other| Some((self.table.binding(other)?.cltt, other)))
+            .filter(|(cltt, _)| *cltt > record.cltt)
+            .collect();
+        newer.sort_unstable();
+        for (_, other) in newer {
+            self.table.promote(other);
+        }
+    }
+
+    /// Uncertain times are later than they should be by this much.
+    pub(crate) fn correct_times(&mut self, cx: &mut Context<'_>, by: Duration) {
+        while self.records.correction.is_some() {
+            self.correct_slice(cx);
+        }
+        self.records.correction = Some(Correction { next: 0, by });
+    }
+
+    /// Whether slices of a correction are to come.
+    pub(super) const fn is_correcting(&self) -> bool {
+        self.records.correction.is_some()
+    }
+
+    /// One slice of it.
+    pub(crate) fn correct_slice(&mut self, cx: &mut Context<'_>) {
+        let Some(Correction { next, by }) = self.records.correction else {
+            return;
+        };
+        let end = self.table.bindings_end();
+        let stop = next.saturating_add(SLICE).min(end);
+        for at in next..stop {
+            let Some(binding) = self.table.binding_mut(at).filter(|it| it.is_uncertain) else {
+                continue;
+            };
+            binding.cltt = earlier(binding.cltt, by);
+            let preferred_until = earlier(binding.preferred_until, by);
+            let valid_until = earlier(binding.valid_until, by);
+            self.table.set_times(at, preferred_until, valid_until);
+            self.record_put(cx, at);
+        }
+        self.records.correction = (stop < end).then_some(Correction { next: stop, by });
+    }
+}
+
+/// Whole seconds of a lifetime; the exact end is set afterwards.
+fn secs_between(now: Instant, until: Instant) -> u32 {
+    if until == Instant::NEVER {
+        return u32::MAX;
+    }
+    let secs = until.saturating_since(now).as_secs();
+    u32::try_from(secs).unwrap_or(u32::MAX - 1)
+}
+
+fn earlier(at: Instant, by: Duration) -> Instant {
+    if at == Instant::NEVER { at } else { at - by }
+}

@@ -1,0 +1,82 @@
+//! Bindings as a durable store keeps them: what goes out after each change, and comes back in after
+//! a restart.
+//!
+//! The core numbers its bindings and their changes; it must not know how, where or when they are
+//! written. A change is told by number only: the shell reads the record when it writes it, so that
+//! of many changes between two writes only the last costs anything.
+
+use core::net::Ipv6Addr;
+
+use relay_common::net::MacAddr;
+
+use crate::time::Instant;
+use crate::types::{AccessLink, IaType, Iaid, Prefix};
+
+/// What the store must hold, or must not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecordChange {
+    /// The binding is to be written as [`crate::relay::Relay::record`] gives it.
+    Put(RecordKey),
+    /// The binding of this number has ended.
+    Remove {
+        /// Never given to another binding.
+        id: u64,
+    },
+}
+
+/// Where a binding is found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordKey {
+    /// Its number: grows from binding to binding and stays for its life, over restarts too.
+    pub id: u64,
+    pub(crate) at: u32,
+}
+
+/// Everything of a binding that a restart must not lose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record<'a> {
+    /// Number of the binding, never 0.
+    pub id: u64,
+    /// Where the client is attached.
+    pub link: AccessLink,
+    /// The client's DUID, 1 to 130 bytes.
+    pub duid: &'a [u8],
+    /// Innermost peer-address (SNP-4).
+    pub client_address: Ipv6Addr,
+    /// Source of the client's frames.
+    pub mac: Option<MacAddr>,
+    /// link-address as sent to the servers.
+    pub link_address: Ipv6Addr,
+    /// No relay but LDRAs in between (RLY-69).
+    pub is_first_hop: bool,
+    /// Address or prefix lease.
+    pub ia_type: IaType,
+    /// Identity association.
+    pub iaid: Iaid,
+    /// The leased prefix; an address is a /128.
+    pub prefix: Prefix,
+    /// DUID of the server that gave it.
+    pub server_duid: &'a [u8],
+    /// Address of the server that gave it.
+    pub server_address: Ipv6Addr,
+    /// T1 in seconds as the server gave it.
+    pub t1_secs: u32,
+    /// T2 in seconds, likewise.
+    pub t2_secs: u32,
+    /// Client's last transaction time.
+    pub cltt: Instant,
+    /// End of the preferred lifetime.
+    pub preferred_until: Instant,
+    /// End of the valid lifetime, [`Instant::NEVER`] where it is infinite.
+    pub valid_until: Instant,
+}
+
+/// A binding that comes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Restored<'a> {
+    /// As it was written.
+    pub record: Record<'a>,
+    /// Its times may turn out too late: nobody knows yet how long this relay was away. They are
+    /// put right by [`crate::input::Input::CorrectTimes`].
+    pub is_uncertain: bool,
+}
