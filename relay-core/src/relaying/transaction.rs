@@ -1,9 +1,9 @@
 //! The memory of recent client messages: to whom an answer goes (MAC and tags), and what it
 //! answers (SNP-6).
 //!
-//! A fixed number of slots in sets of [`WAYS`]; a new message takes the place of the oldest of its
-//! set. Nothing is allocated per message and nothing has to be cleaned up. Must not know of
-//! bindings or options.
+//! Slots in sets of [`WAYS`]; a new message takes the place of the oldest of its set. Where that one
+//! may still be answered the memory doubles first, up to [`SETS_MAX`]: an idle relay is small, a
+//! busy one bounded. Nothing is cleaned up. Must not know of bindings or options.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -18,8 +18,10 @@ use super::link::NamedTags;
 use crate::time::Instant;
 use crate::types::{AccessId, Xid};
 
-/// Sets; with [`WAYS`] slots of 32 bytes each, 4 MiB in all.
-const SETS: usize = 1 << 15;
+/// Sets at the start, with [`WAYS`] slots of 32 bytes each: 8 KiB.
+const SETS_MIN: usize = 1 << 6;
+/// Sets at most: 4 MiB in all.
+const SETS_MAX: usize = 1 << 15;
 /// Slots in a set.
 const WAYS: usize = 4;
 /// An answer later than this is unmatched: REQ_TIMEOUT to MRT of every exchange (RFC 8415 §7.6)
@@ -80,9 +82,43 @@ const _: () = assert!(size_of::<Slot>() == 32);
 #[repr(align(128))]
 struct Set([Slot; WAYS]);
 
+impl Set {
+    /// The slot of this key and these tags, else the one to give up: free, or the oldest.
+    fn place(&mut self, slot: &Slot) -> Option<&mut Slot> {
+        let set = &mut self.0;
+        match set.iter().position(|old| old.is_same(slot)) {
+            Some(at) => set.get_mut(at),
+            None => set.iter_mut().max_by_key(|old| old.age_ms(slot.at_ms)),
+        }
+    }
+}
+
+impl Slot {
+    const fn is_in_use(&self) -> bool {
+        self.flags & IN_USE != 0
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.is_in_use() && self.key == other.key && self.vlans == other.vlans
+    }
+
+    const fn age_ms(&self, now_ms: u32) -> u32 {
+        if self.is_in_use() {
+            now_ms.wrapping_sub(self.at_ms)
+        } else {
+            u32::MAX
+        }
+    }
+
+    const fn is_alive(&self, now_ms: u32) -> bool {
+        self.age_ms(now_ms) < LIFE.as_millis() as u32
+    }
+}
+
 /// The memory itself.
 pub(crate) struct Transactions {
     key: [u8; 16],
+    /// A power of two of them.
     sets: Box<[Set]>,
 }
 
@@ -90,7 +126,7 @@ impl Transactions {
     pub(crate) fn new(key: [u8; 16]) -> Self {
         Self {
             key,
-            sets: vec![Set([EMPTY; WAYS]); SETS].into_boxed_slice(),
+            sets: empty(SETS_MIN),
         }
     }
 
@@ -114,22 +150,15 @@ impl Transactions {
             message_type,
             flags: IN_USE | if mac.is_some() { HAS_MAC } else { 0 },
         };
-        let Some(Set(set)) = self.sets.get_mut(set_of(key)) else {
+        while self.sets.len() < SETS_MAX && self.is_set_full(&slot) {
+            self.grow();
+        }
+        let at = self.set_of(key);
+        let Some(place) = self.sets.get_mut(at).and_then(|set| set.place(&slot)) else {
             return false;
         };
-        let same = |old: &Slot| old.flags & IN_USE != 0 && old.key == key && old.vlans == vlans;
-        let age = |old: &Slot| match old.flags & IN_USE {
-            0 => u32::MAX,
-            _ => slot.at_ms.wrapping_sub(old.at_ms),
-        };
-        let place = match set.iter().position(same) {
-            Some(at) => set.get_mut(at),
-            None => set.iter_mut().max_by_key(|old| age(old)),
-        };
-        let Some(place) = place else { return false };
-        let evicted = !same(place)
-            && place.flags & (IN_USE | ANSWERED) == IN_USE
-            && age(place) < LIFE.as_millis() as u32;
+        let evicted =
+            !place.is_same(&slot) && place.flags & ANSWERED == 0 && place.is_alive(slot.at_ms);
         *place = slot;
         evicted
     }
@@ -143,12 +172,13 @@ impl Transactions {
     ) -> Option<Request> {
         let key = self.hash(exchange);
         let now_ms = millis(now);
-        let slot = self.sets.get_mut(set_of(key))?.0.iter_mut().find(|slot| {
-            slot.flags & IN_USE != 0
-                && slot.key == key
-                && tags.admit(slot.vlans)
-                && now_ms.wrapping_sub(slot.at_ms) < LIFE.as_millis() as u32
-        })?;
+        let at = self.set_of(key);
+        let slot = self
+            .sets
+            .get_mut(at)?
+            .0
+            .iter_mut()
+            .find(|slot| slot.key == key && tags.admit(slot.vlans) && slot.is_alive(now_ms))?;
         slot.flags |= ANSWERED;
         Some(Request {
             message_type: slot.message_type,
@@ -161,6 +191,34 @@ impl Transactions {
     /// Whether `request` bore this Client Identifier.
     pub(crate) fn is_from(&self, request: &Request, duid: Option<&[u8]>) -> bool {
         request.duid_hash == self.duid_hash(duid)
+    }
+
+    /// The set of a key: some of its bits, as the slot compares all of them.
+    const fn set_of(&self, key: u64) -> usize {
+        (key >> 32) as usize & (self.sets.len() - 1)
+    }
+
+    /// Whether a slot would take the place of one that is alive.
+    fn is_set_full(&self, slot: &Slot) -> bool {
+        let set = self.sets.get(self.set_of(slot.key));
+        set.is_some_and(|Set(set)| {
+            set.iter()
+                .all(|old| !old.is_same(slot) && old.is_alive(slot.at_ms))
+        })
+    }
+
+    /// Doubles: what was in one set is in one of two now, and has room there.
+    fn grow(&mut self) {
+        let doubled = empty(2 * self.sets.len());
+        let old = core::mem::replace(&mut self.sets, doubled);
+        for slot in old.iter().flat_map(|Set(set)| set) {
+            let at = self.set_of(slot.key);
+            let free = self.sets.get_mut(at);
+            let free = free.and_then(|Set(set)| set.iter_mut().find(|slot| !slot.is_in_use()));
+            if let (Some(free), true) = (free, slot.is_in_use()) {
+                *free = *slot;
+            }
+        }
     }
 
     fn hash(&self, exchange: &Exchange) -> u64 {
@@ -186,9 +244,8 @@ impl Transactions {
     }
 }
 
-/// The set of a key: its upper bits, as the slot compares all of them.
-const fn set_of(key: u64) -> usize {
-    (key >> 32) as usize % SETS
+fn empty(sets: usize) -> Box<[Set]> {
+    vec![Set([EMPTY; WAYS]); sets].into_boxed_slice()
 }
 
 /// Wraps after 49 days; ages are differences.
@@ -240,7 +297,7 @@ mod tests {
     #[test]
     fn transaction_flood_evicts_the_oldest_and_says_so() {
         let mut memory = Transactions::new([1; 16]);
-        let n = (SETS * WAYS * 2) as u32;
+        let n = (SETS_MAX * WAYS * 2) as u32;
 
         let evicted = (0..n)
             .filter(|xid| memory.remember(T0, &exchange(*xid), 1, None, None, VlanTags::NONE))
@@ -254,12 +311,41 @@ mod tests {
             })
             .count();
         assert_eq!(kept + evicted, n as usize);
-        assert!(kept > SETS * WAYS * 9 / 10);
+        assert!(kept > SETS_MAX * WAYS * 9 / 10);
         assert!(
             memory
                 .recall(T0, &exchange(n - 1), NamedTags::Unsaid)
                 .is_some()
         );
+    }
+
+    #[test]
+    fn transactions_grow_with_what_is_unanswered_and_forget_none() {
+        let mut memory = Transactions::new([1; 16]);
+        let n = (SETS_MAX * WAYS / 64) as u32;
+
+        let evicted = (0..n)
+            .filter(|xid| memory.remember(T0, &exchange(*xid), 1, None, MAC, VlanTags::NONE))
+            .count();
+
+        assert_eq!(evicted, 0);
+        assert!((SETS_MIN + 1..=SETS_MAX).contains(&memory.sets.len()));
+        for xid in 0..n {
+            let request = memory.recall(T0, &exchange(xid), NamedTags::Unsaid);
+            assert_eq!(request.map(|request| request.mac), Some(MAC));
+        }
+    }
+
+    #[test]
+    fn transactions_that_ran_out_make_room_without_growth() {
+        let mut memory = Transactions::new([1; 16]);
+
+        for xid in 0..(SETS_MIN * WAYS * 4) as u32 {
+            let now = T0 + LIFE * xid;
+            memory.remember(now, &exchange(xid), 1, None, MAC, VlanTags::NONE);
+        }
+
+        assert_eq!(memory.sets.len(), SETS_MIN);
     }
 
     #[test]

@@ -109,6 +109,8 @@ pub(super) fn server(table: Table<'_>) -> Option<Server> {
 pub(super) struct Access {
     pub section: AccessSection,
     pub interface: Placed<String>,
+    /// Where it is given, else that of the interface that it is named after.
+    pub interface_id_span: std::ops::Range<usize>,
     pub servers: Vec<Placed<String>>,
     pub link_address: Option<Placed<std::net::Ipv6Addr>>,
 }
@@ -137,7 +139,7 @@ pub(super) fn access(table: Table<'_>) -> Option<Access> {
         interface: String::new(),
         capture,
         link_address: link_address.as_ref().map(|placed| placed.value),
-        interface_id: interface_id.map_or_else(String::new, |placed| placed.value),
+        interface_id: String::new(),
         servers: servers.iter().map(|placed| placed.value.clone()).collect(),
         client_link_layer_address: table.boolean("client_link_layer_address", true),
         remote_id: remote_id(&table),
@@ -157,12 +159,13 @@ pub(super) fn access(table: Table<'_>) -> Option<Access> {
     let interface = interface?;
     let mut section = section;
     section.interface.clone_from(&interface.value);
-    if section.interface_id.is_empty() {
-        section.interface_id.clone_from(&interface.value);
-    }
+    let interface_id = interface_id.filter(|placed| !placed.value.is_empty());
+    let interface_id = interface_id.unwrap_or_else(|| interface.clone());
+    section.interface_id = interface_id.value;
     Some(Access {
         section,
         interface,
+        interface_id_span: interface_id.span,
         servers,
         link_address,
     })

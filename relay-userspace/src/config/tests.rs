@@ -134,6 +134,9 @@ told! {
     interface_name_that_is_too_long_is_refused: "", "[[access]]\ninterface = \"an-interface-name\"\n";
     interface_id_that_is_too_long_is_refused: "", format!("[[access]]\ninterface = \"acc1\"\ninterface_id = \"{}\"\n", "x".repeat(253));
     interface_id_twice_is_refused: "", "[[access]]\ninterface = \"acc1\"\ninterface_id = \"acc0\"\n";
+    interface_id_of_tagged_clients_of_another_is_refused: "", "[[access]]\ninterface = \"acc0.100\"\n";
+    interface_id_of_doubly_tagged_clients_of_a_later_one_is_refused: "[[access]]\ninterface = \"acc1\"\ninterface_id = \"acc0.7.4095\"\n", "";
+    interface_id_that_no_tag_makes_is_taken: "", "[[access]]\ninterface = \"acc0.4096\"\n[[access]]\ninterface = \"acc0.01\"\n[[access]]\ninterface = \"acc0.1.2.3\"\n";
     link_address_twice_is_refused: "", "[[access]]\ninterface = \"a\"\nlink_address = \"2001:db8:1::1\"\n[[access]]\ninterface = \"b\"\nlink_address = \"2001:db8:1::1\"\n";
     link_address_that_is_multicast_is_refused: "", "[[access]]\ninterface = \"a\"\nlink_address = \"ff02::1\"\n";
     capture_that_is_unknown_is_refused: "", "[[access]]\ninterface = \"a\"\ncapture = \"pcap\"\n";

@@ -48,10 +48,7 @@ pub(super) fn unique(
             one_each.push(section);
         }
     }
-    let ids = one_each
-        .iter()
-        .map(|a| (&a.section.interface_id, &a.interface.span));
-    repeated(faults, "interface_id", ids);
+    interface_ids(faults, &one_each);
     let targets: Vec<_> = servers
         .iter()
         .map(|s| {
@@ -72,6 +69,42 @@ pub(super) fn unique(
             again(faults, what, span, first, "each server once");
         }
     }
+}
+
+/// No Interface-Id is another's, neither as it is nor with the tags of a client behind it.
+fn interface_ids(faults: &Faults, access: &[&Access]) {
+    for (at, later) in access.iter().enumerate() {
+        for earlier in &access[..at] {
+            let ids = [later, earlier].map(|one| one.section.interface_id.as_str());
+            let tagged = |one: &Access, tags: &str, id: &str| {
+                let (name, tags) = (&one.interface.value, tags.trim_start_matches('.'));
+                format!("interface_id `{id}` is that of clients of `{name}` with VLAN tag {tags}")
+            };
+            let message = if ids[0] == ids[1] {
+                format!("interface_id `{}` is used twice", ids[0])
+            } else if let Some(tags) = tags_between(ids[1], ids[0]) {
+                tagged(earlier, tags, ids[0])
+            } else if let Some(tags) = tags_between(ids[0], ids[1]) {
+                tagged(later, tags, ids[1])
+            } else {
+                continue;
+            };
+            let (span, first) = (&later.interface_id_span, &earlier.interface_id_span);
+            let expected = "an interface_id of its own: answers find their way back by it";
+            again(faults, message, span, first, expected);
+        }
+    }
+}
+
+/// What a client's one or two tags add to `id` where `longer` comes out of it: `.VID[.VID]`.
+fn tags_between<'a>(id: &str, longer: &'a str) -> Option<&'a str> {
+    let tags = longer.strip_prefix(id)?;
+    let vids: Vec<&str> = tags.strip_prefix('.')?.split('.').collect();
+    let is_vid = |text: &&str| {
+        let vid = text.parse::<u16>();
+        vid.is_ok_and(|vid| vid <= 4095 && vid.to_string() == **text)
+    };
+    (vids.len() <= 2 && vids.iter().all(is_vid)).then_some(tags)
 }
 
 fn repeated<'a, T: PartialEq + std::fmt::Display + 'a>(

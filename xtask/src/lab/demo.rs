@@ -67,51 +67,91 @@ fn story(relay: &str) -> Result<u32> {
     let mut homes = Vec::new();
     for client in Client::ALL {
         let (address, lan) = lab.lease(client)?;
+        let home = Home {
+            client,
+            prefix: format!("{}/56", lan.strip_suffix('1').unwrap_or(&lan)),
+            address,
+            lan,
+        };
         say(
             true,
             &format!(
-                "{:<9} {}: address {address}, prefix {lan}/56",
+                "{:<9} {}: address {}, prefix {}",
                 client.program(),
-                client.node()
-            )
-            .replace("1/56", "/56"),
+                client.node(),
+                home.address,
+                home.prefix
+            ),
         );
-        homes.push((client, address, lan));
+        homes.push(home);
     }
 
     if relay == "twinrelay" {
-        println!(
-            "\n$ twinrelay show subscribers\n{}",
-            lab.twinrelay(&["show", "subscribers"])?
-        );
+        let table = lab.twinrelay(&["show", "subscribers"])?;
+        println!("\n$ twinrelay show subscribers\n{table}");
     }
-    println!("From the Internet host, {PROBES} probes each:");
-    for (client, address, lan) in &homes {
-        for target in [address, lan] {
+    println!("From the Internet host, {PROBES} probes to each address and into each prefix:");
+    for home in &homes {
+        for target in [&home.address, &home.lan] {
             let lost = lab.lost_probes(target, PROBES)?;
-            say(
-                lost == 0,
-                &format!("{:<9} {target}: {lost} lost", client.program()),
-            );
+            let text = format!("{:<9} {target:<22} {lost} lost", home.client.program());
+            say(lost == 0, &text);
         }
     }
 
-    println!("dhclient releases its lease:");
-    let (client, _, lan) = &homes[0];
-    lab.release_client(*client)?;
-    let prefix = format!("{}/56", lan.strip_suffix('1').unwrap_or(lan));
+    let [home, other, ..] = &homes[..] else {
+        return Err("the demo needs two homes".into());
+    };
+    println!("{} releases its lease:", home.client.program());
+    let route = lab.route(&home.prefix);
+    let before = match &route {
+        Some(route) => format!("before  r1: {route}"),
+        None => format!("before  r1 has no route to {}", home.prefix),
+    };
+    say(route.is_some(), &before);
+    lab.release_client(home.client)?;
     let gone = wait_for("withdrawal of the route", Duration::from_secs(3), || {
-        lab.exec("r1", &["ip", "-6", "route", "show", "exact", &prefix])
-            .ok()?
-            .is_empty()
-            .then_some(())
+        lab.route(&home.prefix).is_none().then_some(())
     });
-    say(gone.is_ok(), &format!("r1 has no route to {prefix}"));
-    let other = &homes[1];
-    say(
-        lab.lost_probes(&other.2, PROBES)? == 0,
-        &format!("{} is still reached", other.2),
+    let after = match &gone {
+        Ok(()) => format!("after   r1 has no route to {}", home.prefix),
+        Err(_) => format!("after   r1 still routes to {}", home.prefix),
+    };
+    say(gone.is_ok(), &after);
+    let lost = lab.lost_probes(&other.lan, PROBES)?;
+    let text = format!(
+        "{:<9} {:<22} {lost} lost",
+        other.client.program(),
+        other.lan
     );
+    say(lost == 0, &text);
+
+    let belongings = lab.belongings();
+    let processes = belongings.processes();
     lab.down();
+    let left = belongings.left();
+    let text = match left.is_empty() {
+        true => format!("nothing is left of the lab and its {processes} processes"),
+        false => format!("left behind: {}", left.join(", ")),
+    };
+    say(left.is_empty(), &text);
     Ok(failures)
+}
+
+/// What a client got.
+struct Home {
+    client: Client,
+    address: String,
+    prefix: String,
+    /// The prefix's first address, on the home's own network.
+    lan: String,
+}
+
+impl Lab {
+    /// The route of r1 to exactly this prefix, as `ip` prints it.
+    fn route(&self, prefix: &str) -> Option<String> {
+        let words = ["ip", "-6", "route", "show", "exact", prefix];
+        let text = self.exec("r1", &words).ok()?;
+        text.lines().next().map(|line| line.trim().to_owned())
+    }
 }

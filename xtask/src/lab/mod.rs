@@ -6,6 +6,7 @@ mod client;
 mod command;
 mod demo;
 mod kea;
+mod leftovers;
 mod node;
 mod relay;
 mod topology;

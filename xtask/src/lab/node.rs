@@ -186,7 +186,7 @@ impl Lab {
 }
 
 /// When a live process began (field 22 of its stat); none for zombies.
-fn start_time(pid: u32) -> Option<u64> {
+pub(super) fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit(") ").next()?.split(' ').collect();
     if fields.first() == Some(&"Z") {
