@@ -203,6 +203,8 @@ pub struct Counters {
     pub routes: RouteCounters,
     /// Events that a slow `monitor` did not get.
     pub events_lost: Counter,
+    /// Binding events that the binding log did not get.
+    pub binding_log_skipped: Counter,
     /// Route changes that did not fit their queue (each is followed by a full comparison).
     pub route_queue_overflows: Counter,
 }

@@ -165,15 +165,26 @@ impl EventReader {
         match self.receiver.recv().await {
             Ok(event) => Some(event),
             Err(broadcast::error::RecvError::Closed) => None,
-            Err(broadcast::error::RecvError::Lagged(events)) => {
-                self.counters.events_lost.add(events);
-                let clock = WallTime::read();
-                Some(Arc::new(Event {
-                    time: clock.rfc3339(clock.now).unwrap_or_default(),
-                    what: EventKind::Lost { events },
-                }))
-            }
+            Err(broadcast::error::RecvError::Lagged(events)) => Some(self.lost(events)),
         }
+    }
+
+    /// The next event that is there already.
+    pub fn try_next(&mut self) -> Option<Arc<Event>> {
+        match self.receiver.try_recv() {
+            Ok(event) => Some(event),
+            Err(broadcast::error::TryRecvError::Lagged(events)) => Some(self.lost(events)),
+            Err(_) => None,
+        }
+    }
+
+    fn lost(&self, events: u64) -> Arc<Event> {
+        self.counters.events_lost.add(events);
+        let clock = WallTime::read();
+        Arc::new(Event {
+            time: clock.rfc3339(clock.now).unwrap_or_default(),
+            what: EventKind::Lost { events },
+        })
     }
 }
 

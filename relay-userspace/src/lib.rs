@@ -1,6 +1,7 @@
 //! The daemon around [`relay_core`]: the only place that knows tokio, aya, rtnetlink, files and
 //! signals. `main.rs` is a thin shell around this library, so that tests can reach the parts.
 
+pub mod binding_log;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod routes;
 pub mod state;
 pub mod surroundings;
 pub mod wall_time;
+pub mod watchers;
 
 #[cfg(test)]
 mod testing;

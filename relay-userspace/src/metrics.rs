@@ -237,6 +237,11 @@ fn table_families(
             "Events that a slow monitor did not get",
             alone(counters.events_lost.get()),
         ),
+        counter(
+            "binding_log_skipped",
+            "Binding events that the binding log did not get",
+            alone(counters.binding_log_skipped.get()),
+        ),
     ]
 }
 

@@ -105,6 +105,10 @@ fn routes(statistics: &Statistics, colour: bool) -> String {
         ("put back", routes.repaired),
         ("queue overflows", routes.queue_overflows),
         ("events lost by monitors", statistics.events_lost),
+        (
+            "events not in the binding log",
+            statistics.binding_log_skipped,
+        ),
         ("frames lost by the ring", statistics.dataplane.ring_lost),
     ];
     let rows: Vec<NamedCount> = all

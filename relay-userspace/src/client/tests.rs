@@ -20,6 +20,7 @@ use crate::counters::{Counters, Direction};
 use crate::events::{EventKind, Events};
 use crate::testing::{ObservedBy, interfaces, relay_of, subscriber, surroundings};
 use crate::wall_time::boot_now;
+use crate::watchers::Watchers;
 
 struct Running {
     daemon: Daemon,
@@ -82,6 +83,7 @@ fn daemon_with(clients: u32) -> Running {
     let counters = Arc::new(Counters::default());
     let (config, configured) = watch::channel(Arc::new(config));
     let context = ControlContext {
+        watchers: Watchers::new(relay.clone()),
         relay,
         counters: Arc::clone(&counters),
         config: configured,

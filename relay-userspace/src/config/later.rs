@@ -15,16 +15,6 @@ fn refuse(table: &Table<'_>, key: &str, what: &str, expected: &str) {
     table.faults().error(&table.span_of(key), message, expected);
 }
 
-/// `binding_log` and its rotation.
-pub(super) fn relay(table: &Table<'_>) {
-    let log = table.parsed("binding_log", values::PATH, values::path);
-    table.integer("binding_log_size", 0..=u64::MAX >> 1, 0);
-    table.integer("binding_log_age", 0..=u64::MAX >> 1, 0);
-    if log.is_some() {
-        refuse(table, "binding_log", "the binding log", "\"\"");
-    }
-}
-
 /// `bulk_leasequery`.
 pub(super) fn server(table: &Table<'_>) -> bool {
     let bulk = table.boolean("bulk_leasequery", false);

@@ -145,8 +145,21 @@ pub struct RelaySection {
     pub max_leases_per_interface: usize,
     /// Seconds.
     pub ready_timeout_secs: u32,
+    /// Every binding event as a line of JSON; `None`: none.
+    pub binding_log: Option<BindingLogSection>,
     /// Drop to this user after start-up.
     pub user: Option<String>,
+}
+
+/// `binding_log`, `binding_log_size` and `binding_log_age`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BindingLogSection {
+    /// The file.
+    pub path: PathBuf,
+    /// It is set aside when it has this many bytes; 0: never for its size.
+    pub size_bytes: u64,
+    /// And when it is this many seconds old; 0: never for its age.
+    pub age_secs: u64,
 }
 
 /// `[[server]]`.

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 
 use super::reader::{Placed, Table};
 use super::{
-    AccessSection, Capture, CoreSection, DataplaneSection, LogSection, MetricsSection, OnExit,
-    RateLimit, RelaySection, RoutesSection, ServerSection, later, values,
+    AccessSection, BindingLogSection, Capture, CoreSection, DataplaneSection, LogSection,
+    MetricsSection, OnExit, RateLimit, RelaySection, RoutesSection, ServerSection, later, values,
 };
 
 /// Interface-Id and Subscriber-Id must fit beside the client's message; tags may be appended.
 const IDENTIFIER_MAX: usize = 252;
+/// 100 MiB: some 200,000 lines.
+const BINDING_LOG_BYTES: u64 = 100 << 20;
 /// Routes of table 0 go to `main` by another name; 255 is the kernel's own.
 const LOCAL_TABLE: u32 = 255;
 /// rtnetlink.h: unspec, redirect, kernel, boot, static.
@@ -48,10 +50,24 @@ pub(super) fn relay(root: &Table<'_>) -> RelaySection {
         user: table
             .parsed("user", "the name of a user", user)
             .map(|placed| placed.value),
+        binding_log: binding_log(&table),
     };
-    later::relay(&table);
     table.finish();
     section
+}
+
+fn binding_log(table: &Table<'_>) -> Option<BindingLogSection> {
+    // A year, and more than any disk: beyond that it is a slip of the pen.
+    let size_bytes = table.integer("binding_log_size", 0..=1 << 50, BINDING_LOG_BYTES);
+    let age_secs = table.integer("binding_log_age", 0..=31_536_000, 0);
+    let path = table
+        .parsed("binding_log", values::PATH, values::path)?
+        .value;
+    Some(BindingLogSection {
+        path,
+        size_bytes,
+        age_secs,
+    })
 }
 
 /// A section with the places that the checks across sections point at.

@@ -147,7 +147,7 @@ told! {
     active_leasequery_switched_on_is_not_in_this_release: "[active_leasequery]\nenabled = true\n", "";
     active_leasequery_peer_without_tls_needs_a_second_step: "", "[[active_leasequery.peer]]\nname = \"r2\"\naddress = \"2001:db8:ff::2\"\ntls = \"off\"\n";
     bulk_leasequery_switched_on_is_not_in_this_release: "", "[[server]]\naddress = \"2001:db8:ff::12\"\nbulk_leasequery = true\n";
-    binding_log_switched_on_is_not_in_this_release: "[relay]\nbinding_log = \"/var/log/leases\"\n", "";
+    binding_log_that_grows_for_a_century_is_refused: "[relay]\nbinding_log = \"/var/log/leases\"\nbinding_log_age = 3153600000\n", "";
     source_guard_switched_on_is_not_in_this_release: "", "[[access]]\ninterface = \"a\"\nsource_guard = \"monitor\"\n";
     anti_loop_switched_on_is_not_in_this_release: "", "[[access]]\ninterface = \"a\"\nanti_loop = \"icmp\"\n";
     forwarding_in_xdp_is_not_in_this_release: "[dataplane]\nforwarding = \"xdp\"\n", "";

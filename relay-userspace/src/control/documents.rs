@@ -182,6 +182,8 @@ pub struct Statistics {
     pub dataplane: DataplaneStatistics,
     /// Events that slow monitors did not get.
     pub events_lost: u64,
+    /// Binding events that the binding log did not get.
+    pub binding_log_skipped: u64,
 }
 
 /// `show version --json`.
@@ -330,6 +332,7 @@ pub(super) fn statistics(context: &ControlContext, summary: &TableSummary) -> St
             ring_lost: dataplane.ring_lost,
         },
         events_lost: counters.events_lost.get(),
+        binding_log_skipped: counters.binding_log_skipped.get(),
     }
 }
 
@@ -450,5 +453,6 @@ pub(super) fn clear_statistics(counters: &Counters) {
     counters.routes.errors.clear();
     counters.routes.repaired.clear();
     counters.events_lost.clear();
+    counters.binding_log_skipped.clear();
     counters.route_queue_overflows.clear();
 }

@@ -25,6 +25,7 @@ use crate::counters::Counters;
 use crate::events::Events;
 use crate::handle::{RelayHandle, Surroundings};
 use crate::interfaces::InterfaceTable;
+use crate::watchers::Watchers;
 use view::{DataplaneView, RoutesView};
 
 pub use socket::{BindError, ControlSocket, bind};
@@ -49,6 +50,8 @@ pub struct ControlContext {
     pub dataplane: Arc<dyn DataplaneView>,
     /// For `monitor`.
     pub events: Events,
+    /// Those who run it.
+    pub watchers: Watchers,
     /// When the daemon started.
     pub started: Timestamp,
 }
@@ -67,7 +70,6 @@ pub async fn serve(
     let shared = server::Shared {
         context,
         health,
-        watchers: Arc::default(),
         stop: stop.clone(),
     };
     tokio::select! {

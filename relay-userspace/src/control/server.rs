@@ -1,7 +1,7 @@
 //! The resources of the control socket: which path answers what, and how a refusal is written.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -22,8 +22,6 @@ use crate::handle::{Command, RelayBusy};
 pub(super) struct Shared {
     pub context: ControlContext,
     pub health: Arc<ServerHealth>,
-    /// Readers of `/v1/events`; the relay thread is told when there are some.
-    pub watchers: Arc<Mutex<usize>>,
     /// Ends the streams of events, which have no end of their own.
     pub stop: CancellationToken,
 }

@@ -224,12 +224,15 @@ pub(super) fn routes(context: &ControlContext) -> Response {
 
 /// Events as JSON lines, until the reader leaves.
 pub(super) fn events(shared: &Shared) -> Result<Response, Refusal> {
-    let watcher = Watcher::enter(shared)?;
+    let watching = shared.context.watchers.enter(WATCHERS_MAX)?;
+    let Some(watching) = watching else {
+        return Err(Refusal::busy("64 monitors run already; end one"));
+    };
     let mut reader = shared.context.events.subscribe();
     let (sender, receiver) = mpsc::channel::<Chunk>(PAGES_QUEUED);
     let stop = shared.stop.clone();
     tokio::spawn(async move {
-        let _watcher = watcher;
+        let _watching = watching;
         loop {
             let event = tokio::select! {
                 event = reader.next() => event,
@@ -246,39 +249,4 @@ pub(super) fn events(shared: &Shared) -> Result<Response, Refusal> {
     });
     let body = Body::from_stream(ReceiverStream::new(receiver));
     Ok(([(CONTENT_TYPE, "application/jsonl")], body).into_response())
-}
-
-/// Tells the relay thread while somebody watches: renewals carry a view only then.
-struct Watcher(Shared);
-
-impl Watcher {
-    fn enter(shared: &Shared) -> Result<Self, Refusal> {
-        let mut watchers = shared
-            .watchers
-            .lock()
-            .expect("no holder of this lock panics");
-        if *watchers >= WATCHERS_MAX {
-            return Err(Refusal::busy("64 monitors run already; end one"));
-        }
-        if *watchers == 0 {
-            shared.context.relay.send(Command::Observe(true))?;
-        }
-        *watchers += 1;
-        Ok(Self(shared.clone()))
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        let mut watchers = self
-            .0
-            .watchers
-            .lock()
-            .expect("no holder of this lock panics");
-        *watchers -= 1;
-        if *watchers == 0 {
-            // A relay thread too busy to hear it only makes views that nobody reads.
-            let _ = self.0.context.relay.send(Command::Observe(false));
-        }
-    }
 }

@@ -28,7 +28,8 @@ use crate::log::LogHandle;
 use crate::notify;
 use crate::state::{Kept, StateFile, make_relay_id};
 use crate::surroundings::{self, Joined, Numbers};
-use parts::{Metrics, RelayParts};
+use crate::watchers::Watchers;
+use parts::{BindingLogs, Metrics, RelayParts};
 
 /// The relay thread did not take new surroundings: try again after this.
 const RETRY_SURROUNDINGS: Duration = Duration::from_millis(50);
@@ -94,6 +95,7 @@ struct Daemon {
     undelivered: bool,
     parts: RelayParts,
     metrics: Metrics,
+    binding_log: BindingLogs,
     control: tokio::task::JoinHandle<std::io::Result<()>>,
     stop: CancellationToken,
     signals: Signals,
@@ -150,11 +152,14 @@ impl Daemon {
             surroundings: surroundings.subscribe(),
             routes: Arc::new(parts.routes.view()),
             dataplane: Arc::new(parts.dataplane.clone()),
+            watchers: Watchers::new(parts.relay.clone()),
             events,
             started: jiff::Timestamp::now(),
         };
         let mut metrics = Metrics::new(&context);
         metrics.listen(config.metrics.listen).await?;
+        let mut binding_log = BindingLogs::new(&context);
+        binding_log.write(config.relay.binding_log.clone()).await;
         let control = tokio::spawn(control::serve(socket, context, stop.clone()));
         let mut daemon = Self {
             file: file.to_owned(),
@@ -170,6 +175,7 @@ impl Daemon {
             undelivered: false,
             parts,
             metrics,
+            binding_log,
             control,
             stop,
             signals,
@@ -265,7 +271,7 @@ impl Daemon {
 
     /// Control first, so that nobody asks what is about to end; then relaying; then the routes
     /// that it still caused.
-    async fn finish(self, ended: anyhow::Result<()>) -> anyhow::Result<()> {
+    async fn finish(mut self, ended: anyhow::Result<()>) -> anyhow::Result<()> {
         notify::stopping();
         tracing::info!("stopping; routes stay");
         self.stop.cancel();
@@ -274,7 +280,10 @@ impl Daemon {
             // Its end was asked for: nothing is to be learned from it.
             let _ = self.control.await;
         }
-        let stopped = tokio::task::spawn_blocking(move || self.parts.stop()).await;
+        let parts = self.parts;
+        let stopped = tokio::task::spawn_blocking(move || parts.stop()).await;
+        // Last: what the other parts still did belongs into it.
+        self.binding_log.write(None).await;
         let stopped = stopped.context("stop the threads")?;
         ended.and(stopped)
     }

@@ -17,7 +17,8 @@ use relay_core::input::RouteOutcome;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::binding_log::BindingLog;
+use crate::config::{BindingLogSection, Config};
 use crate::control::ControlContext;
 use crate::control::json::refusal_text;
 use crate::counters::Counters;
@@ -27,6 +28,7 @@ use crate::handle::{COMMANDS_MAX, Command, RelayBusy, RelayHandle, Surroundings}
 use crate::metrics::{self, MetricsContext};
 use crate::relay_thread::{self, FollowerChange, RelayThreadConfig, RouteBatch, RouteBatchKind};
 use crate::routes::{Change, Prepared, QueueFull, RouteQueue, Routes};
+use crate::watchers::Watchers;
 
 /// Batches of routes between relay thread and follower. The follower's own queue merges them, so
 /// this one is nearly always empty.
@@ -243,6 +245,51 @@ impl Metrics {
     pub(super) fn stop(&self) {
         if let Some((_, stop)) = &self.listening {
             stop.cancel();
+        }
+    }
+}
+
+/// The binding log, which a reload may switch on, move and switch off.
+pub(super) struct BindingLogs {
+    events: Events,
+    watchers: Watchers,
+    counters: Arc<Counters>,
+    section: Option<BindingLogSection>,
+    log: Option<BindingLog>,
+}
+
+impl BindingLogs {
+    pub(super) fn new(context: &ControlContext) -> Self {
+        Self {
+            events: context.events.clone(),
+            watchers: context.watchers.clone(),
+            counters: Arc::clone(&context.counters),
+            section: None,
+            log: None,
+        }
+    }
+
+    /// Writes this log and no other.
+    pub(super) async fn write(&mut self, wanted: Option<BindingLogSection>) {
+        if self.section == wanted {
+            return;
+        }
+        if let Some(log) = self.log.take() {
+            log.stop().await;
+        }
+        self.section.clone_from(&wanted);
+        let Some(section) = wanted else { return };
+        match self.watchers.enter(usize::MAX) {
+            Ok(Some(watching)) => {
+                let (reader, counters) = (self.events.subscribe(), Arc::clone(&self.counters));
+                self.log = Some(BindingLog::start(section, reader, watching, counters));
+            }
+            // Tried again with the next reload.
+            Ok(None) => self.section = None,
+            Err(error) => {
+                self.section = None;
+                tracing::error!("the binding log is not written: {error}");
+            }
         }
     }
 }

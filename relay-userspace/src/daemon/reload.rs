@@ -49,6 +49,7 @@ impl Daemon {
             let _ = self.metrics.listen(old.metrics.listen).await;
             return Err(vec![error.to_string()]);
         }
+        self.binding_log.write(new.relay.binding_log.clone()).await;
         let routes = new.routes.clone();
         self.config.send_replace(Arc::new(new));
         if routes != old.routes {
