@@ -5,4 +5,5 @@ mod capture;
 mod clients;
 mod face;
 mod harness;
+mod tags;
 mod wire;

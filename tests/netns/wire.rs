@@ -33,7 +33,7 @@ fn start_capture(lab: &mut Lab, node: &str) {
 }
 
 /// The frames of a capture (pcap, little-endian: 24 octets of header; 16 before each frame).
-fn frames(lab: &Lab, node: &str) -> Vec<Vec<u8>> {
+pub(crate) fn frames(lab: &Lab, node: &str) -> Vec<Vec<u8>> {
     let bytes =
         std::fs::read(lab.dir().join(node).join("wire.pcap")).expect("the capture is readable");
     let mut rest = bytes.get(24..).unwrap_or_default();

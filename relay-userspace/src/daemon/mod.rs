@@ -51,6 +51,7 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
     let state = StateFile::new(&config.relay.state_dir);
     let kept = load_state(&state);
     parts::prepare_folders(&config);
+    crate::dataplane::learn_features(&config);
     privileges::drop_for(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -18,7 +18,7 @@ use aya::maps::ring_buf::RingBufItem;
 use relay_common::abi;
 use relay_core::types::IfIndex;
 
-use crate::config::{Capture, OnExit};
+use crate::config::{Capture, Config, OnExit};
 use attach::{Attached, Mode};
 pub use handle::DataplaneHandle;
 use load::Loaded;
@@ -50,6 +50,15 @@ pub struct Captured {
 /// Whether this build has kernel programs in it.
 pub fn has_programs() -> bool {
     object::object().is_some()
+}
+
+/// Lets aya find out what the kernel can do, where programs will be loaded: before capabilities are
+/// given up, because it tries programs with a name on a kind that needs `CAP_PERFMON`, and ours
+/// would have no name in bpftool.
+pub fn learn_features(config: &Config) {
+    if config.access.iter().any(|it| it.capture != Capture::Socket) {
+        aya::features();
+    }
 }
 
 /// The kernel programs of one daemon.

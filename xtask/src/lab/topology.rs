@@ -18,6 +18,10 @@ pub const NODES: [&str; 11] = [
     "access", "core", "r1", "cr", "s1", "s2", "inet", "cpe1", "cpe2", "cpe3", "gen",
 ];
 
+/// What ethtool turns off so that tags are in the frame, 802.1Q and 802.1ad.
+const TAGS_IN_FRAMES: &str =
+    "rxvlan off txvlan off rx-vlan-stag-hw-parse off tx-vlan-stag-hw-insert off";
+
 pub(super) fn build(lab: &mut Lab) -> Result<()> {
     for node in NODES {
         lab.add_node(node)?;
@@ -73,11 +77,11 @@ pub(super) fn build(lab: &mut Lab) -> Result<()> {
         line(&ip(bridge, &format!("link set {node} master br0 up")));
         // Checksums are real and tags are in the frame, as on a wire (offloads hide both from a capture).
         line(&format!(
-            "ip netns exec {} ethtool -K {interface} tx off rxvlan off txvlan off >/dev/null",
+            "ip netns exec {} ethtool -K {interface} tx off {TAGS_IN_FRAMES} >/dev/null",
             lab.namespace(node)
         ));
         line(&format!(
-            "ip netns exec {} ethtool -K {node} rxvlan off txvlan off gro on >/dev/null",
+            "ip netns exec {} ethtool -K {node} gro on {TAGS_IN_FRAMES} >/dev/null",
             lab.namespace(bridge)
         ));
         line(&ip(node, &format!("link set {interface} up")));
