@@ -233,7 +233,7 @@ impl Relay {
         let Some(link) = self.links.by_ifindex(datagram.interface) else {
             return;
         };
-        // The same bytes for each of them. req: RLY-33, RLY-79, SNP-24
+        // The same bytes for each of them. req: RLY-28, RLY-33, RLY-79, SNP-24
         for server in &link.servers {
             self.out.push(Effect::SendToServer {
                 server: *server,

@@ -39,9 +39,9 @@ pub enum EventKind {
         /// The lease after the change, in the form of `show bindings`.
         binding: Box<BindingRow>,
     },
-    /// A route was refused, by us or by the kernel.
+    /// A lease's route came into the kernel, or was refused, by us or by the kernel.
     Route {
-        /// `failed`.
+        /// `installed`, `failed`.
         event: String,
         /// Destination.
         prefix: String,
@@ -127,13 +127,18 @@ impl Events {
         }
     }
 
-    /// The kernel refused a route.
-    pub fn publish_route_failed(&self, prefix: Prefix, interface: Option<&str>, error: &str) {
+    /// A lease's route is in the kernel, or was refused for this reason.
+    pub fn publish_route(&self, prefix: Prefix, error: Option<&str>) {
+        let event = if error.is_some() {
+            "failed"
+        } else {
+            "installed"
+        };
         self.publish(EventKind::Route {
-            event: "failed".to_owned(),
+            event: event.to_owned(),
             prefix: prefix.to_string(),
-            interface: interface.map(str::to_owned),
-            error: Some(error.to_owned()),
+            interface: None,
+            error: error.map(str::to_owned),
         });
     }
 

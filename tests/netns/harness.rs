@@ -98,3 +98,87 @@ pub(crate) fn expect_reached(lab: &mut Lab, client: Client) -> (String, String) 
     );
     (address, lan)
 }
+
+/// Every binding as `show bindings --json` has it.
+pub(crate) fn bindings(lab: &Lab) -> Vec<serde_json::Value> {
+    listed(lab, "bindings")
+}
+
+/// The list of that name in the answer to `show NAME --json`.
+pub(crate) fn listed(lab: &Lab, name: &str) -> Vec<serde_json::Value> {
+    shown(lab, name)[name]
+        .as_array()
+        .unwrap_or_else(|| panic!("show {name} has a list of them"))
+        .clone()
+}
+
+/// The answer to `show NAME --json`.
+pub(crate) fn shown(lab: &Lab, name: &str) -> serde_json::Value {
+    let text = lab
+        .twinrelay(&["show", name, "--json"])
+        .unwrap_or_else(|error| panic!("show {name}: {error}"));
+    serde_json::from_str(&text).expect("it is JSON")
+}
+
+/// The destinations of all bindings whose route is installed.
+pub(crate) fn installed(lab: &Lab) -> Vec<String> {
+    bindings(lab)
+        .iter()
+        .filter(|it| it["state"] == "active" && it["route"] == "installed")
+        .map(|it| it["prefix"].as_str().expect("a text").to_owned())
+        .collect()
+}
+
+/// How often the daemon dropped or noticed this, over all interfaces: `list` is `drops` or `notices`.
+pub(crate) fn counted(lab: &Lab, list: &str, name: &str) -> u64 {
+    let statistics = shown(lab, "statistics");
+    let rows = statistics["statistics"][list].as_array();
+    let rows = rows.unwrap_or_else(|| panic!("no list {list} in {statistics:#}"));
+    rows.iter()
+        .filter(|row| row["name"] == name)
+        .map(|row| row["count"].as_u64().expect("a number"))
+        .sum()
+}
+
+/// Waits until a counter has this value.
+pub(crate) fn expect_counted(lab: &Lab, list: &str, name: &str, times: u64) {
+    let reached = wait_for(name, Duration::from_secs(5), || {
+        (counted(lab, list, name) >= times).then_some(())
+    });
+    let statistics = shown(lab, "statistics");
+    reached.unwrap_or_else(|error| panic!("{error}: {statistics:#}"));
+    assert_eq!(counted(lab, list, name), times, "{name}: {statistics:#}");
+}
+
+/// Waits until a server has said this so often.
+pub(crate) fn expect_logged(lab: &Lab, label: &str, words: &str, times: usize) {
+    let what = format!("{words:?} in the log of {label}");
+    wait_for(&what, Duration::from_secs(5), || {
+        (lab.log(label).matches(words).count() >= times).then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", lab.log(label)));
+}
+
+/// A second access interface `acc1` of r1, whose other end is `cli1` on node gen.
+pub(crate) fn second_access(lab: &Lab) {
+    let (router, client) = (lab.namespace("r1"), lab.namespace("gen"));
+    for words in [
+        format!(
+            "-n {router} link add acc1 address 02:00:00:00:01:02 type veth peer name cli1 netns {client}"
+        ),
+        format!("-n {client} link set cli1 address 02:00:00:00:01:09"),
+        format!("-n {client} link set cli1 up"),
+        format!("-n {router} link set acc1 up"),
+        format!("-n {router} addr add 2001:db8:a:2::2/64 dev acc1 nodad"),
+    ] {
+        xtask::lab::run(std::process::Command::new("ip").args(words.split(' ')))
+            .expect("r1 takes an interface");
+    }
+}
+
+/// Runs a command of blank-separated words on a node.
+pub(crate) fn on(lab: &Lab, node: &str, words: &str) -> String {
+    let words: Vec<&str> = words.split(' ').collect();
+    lab.exec(node, &words)
+        .unwrap_or_else(|error| panic!("{node}: {error}"))
+}

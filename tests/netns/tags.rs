@@ -12,7 +12,7 @@ use xtask::lab::{Lab, Lifetimes, wait_for};
 
 use crate::capture::{configuration, json};
 use crate::harness::lab;
-use crate::wire::frames;
+use crate::pcap::frames;
 
 const GROUP_MAC: [u8; 6] = [0x33, 0x33, 0, 1, 0, 2];
 const GROUP: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2];

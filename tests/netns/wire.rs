@@ -1,97 +1,13 @@
-//! What only the wire shows: equal inner bytes on both sides, transit, hop limits, memberships.
+//! What only the wire shows: equal inner bytes on both sides, ports, hop limits, checksums, transit, memberships.
 
+use crate::hand::{Hand, HandClient};
 use crate::harness::{CONFIGURATION, lab};
+use crate::pcap::{checksum_holds, frames, inner, payload, start_capture};
+use relay_tests::messages::{Layer, Message, ip};
 use std::time::Duration;
 use xtask::lab::{Client, Lab, Lifetimes, wait_for};
 
-/// Starts a capture on a bridge's port toward r1, where frames are seen whatever r1 does with them.
-fn start_capture(lab: &mut Lab, node: &str) {
-    let file = lab.dir().join(node).join("wire.pcap").display().to_string();
-    lab.spawn(
-        node,
-        &[
-            "tcpdump",
-            "-Z",
-            "root",
-            "-U",
-            "--immediate-mode",
-            "-i",
-            "r1",
-            "-s",
-            "0",
-            "-w",
-            &file,
-            "udp port 547 or udp port 546",
-        ],
-    )
-    .expect("tcpdump starts");
-    let label = format!("{node}.tcpdump");
-    wait_for("tcpdump", Duration::from_secs(5), || {
-        lab.log(&label).contains("listening").then_some(())
-    })
-    .expect("tcpdump listens");
-}
-
-/// The frames of a capture (pcap, little-endian: 24 octets of header; 16 before each frame).
-pub(crate) fn frames(lab: &Lab, node: &str) -> Vec<Vec<u8>> {
-    let bytes =
-        std::fs::read(lab.dir().join(node).join("wire.pcap")).expect("the capture is readable");
-    let mut rest = bytes.get(24..).unwrap_or_default();
-    let mut frames = Vec::new();
-    while let Some((header, after)) = rest.split_at_checked(16) {
-        let len = u32::from_le_bytes(header[8..12].try_into().expect("four octets")) as usize;
-        let Some((frame, next)) = after.split_at_checked(len) else {
-            break;
-        };
-        frames.push(frame.to_vec());
-        rest = next;
-    }
-    frames
-}
-
-/// The UDP payload of an untagged frame.
-fn payload(frame: &[u8]) -> &[u8] {
-    &frame[14 + 40 + 8..]
-}
-
-/// The Relay Message option's bytes (RFC 8415 §21.10) of a relay message.
-fn inner(message: &[u8]) -> Option<&[u8]> {
-    let mut options = message.get(34..)?;
-    while let Some((head, rest)) = options.split_at_checked(4) {
-        let (code, len) = (
-            u16::from_be_bytes([head[0], head[1]]),
-            usize::from(u16::from_be_bytes([head[2], head[3]])),
-        );
-        if code == 9 {
-            return rest.get(..len);
-        }
-        options = rest.get(len..)?;
-    }
-    None
-}
-
-/// The one's complement sum over pseudo-header and datagram is all ones where the checksum holds.
-fn checksum_holds(frame: &[u8]) -> bool {
-    let datagram = &frame[54..];
-    let mut bytes = frame[22..54].to_vec();
-    bytes.extend_from_slice(
-        &u32::try_from(datagram.len())
-            .expect("a frame is short")
-            .to_be_bytes(),
-    );
-    bytes.extend_from_slice(&[0, 0, 0, 17]);
-    bytes.extend_from_slice(datagram);
-    let mut sum: u32 = bytes
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum == 0xffff
-}
-
-/// req: RLY-44 (RFC 8415 §19.2)
+/// req: RLY-44 (RFC 8415 §19.2), RLY-34 (RFC 8200 §8.1)
 #[test]
 fn rly_44_inner_bytes_are_equal_on_both_sides_in_both_directions() {
     let Some(mut lab) = lab(CONFIGURATION, Lifetimes::default()) else {
@@ -122,8 +38,10 @@ fn rly_44_inner_bytes_are_equal_on_both_sides_in_both_directions() {
         forward.len(),
         reply.len()
     );
-    for frame in &access {
+    for frame in access.iter().chain(&core) {
         assert!(checksum_holds(frame), "UDP checksum of {frame:02x?}");
+    }
+    for frame in &access {
         let message = payload(frame);
         let side = if matches!(message[0], 2 | 7 | 10) {
             &reply
@@ -215,4 +133,94 @@ fn rly_1_access_interface_has_joined_all_dhcp_relay_agents_and_servers() {
             .any(|line| line.contains("acc0") && line.contains("ff020000000000000000000000010002")),
         "{joined}"
     );
+}
+
+/// The RELAY-FORW frames of a capture, once there are this many.
+fn forwarded(lab: &Lab, count: usize) -> Vec<Vec<u8>> {
+    let forwarded = || {
+        let all = frames(lab, "core").into_iter();
+        let forwarded: Vec<_> = all.filter(|it| payload(it).first() == Some(&12)).collect();
+        (forwarded.len() >= count).then_some(forwarded)
+    };
+    wait_for("RELAY-FORW", Duration::from_secs(5), forwarded).expect("it is on the core side")
+}
+
+/// Both configured unicast servers get their copy, from the relay's own address and port 547; what comes to
+/// port 546 is nothing to relay. req: RLY-28 (RFC 8415 §19), RLY-2, RLY-4 (RFC 9915 §7.2)
+#[test]
+fn rly_28_each_configured_server_gets_a_unicast_copy_from_port_547() {
+    let Some(mut lab) = lab(CONFIGURATION, Lifetimes::default()) else {
+        return;
+    };
+    start_capture(&mut lab, "core");
+    let mut client = HandClient::on(&lab, "gen", "eth0");
+    let to_client_port = client.message(1).ia_na(7, &[]).build();
+    Hand::on(&lab, "gen", "eth0", "::", 40_000).say("ff02::1:2", 546, &to_client_port);
+
+    let solicit = client.message(1).ia_na(1, &[]).build();
+    client.say(&solicit);
+
+    let seen = forwarded(&lab, 2);
+    let mut copies: Vec<_> = seen
+        .iter()
+        .map(|it| (it[38..54].to_vec(), &it[54..58]))
+        .collect();
+    copies.sort();
+    let server = |address: &str| ip(address).octets().to_vec();
+    let ports: &[u8] = &[2, 0x23, 2, 0x23];
+    let expected = ["2001:db8:c::11", "2001:db8:c::12"].map(|it| (server(it), ports));
+    assert_eq!(copies, expected, "destination, source and destination port");
+    for frame in &seen {
+        assert_eq!(frame[22..38], ip("2001:db8:c::1").octets(), "source");
+        assert_eq!(inner(payload(frame)), Some(&solicit[..]));
+        assert!(checksum_holds(frame), "{frame:02x?}");
+    }
+}
+
+/// req: RLY-30 (RFC 8415 §19), RLY-31 (RFC 8415 §7.1)
+#[test]
+fn rly_30_copy_to_all_dhcp_servers_has_hop_limit_8_and_a_global_source() {
+    let group = "[[server]]\naddress = \"ff05::1:3\"\ninterface = \"core0\"\n";
+    let (_, rest) = CONFIGURATION.split_once("[[access]]").expect("an access");
+    let Some(mut lab) = lab(&format!("{group}[[access]]{rest}"), Lifetimes::default()) else {
+        return;
+    };
+    start_capture(&mut lab, "core");
+    let mut client = HandClient::on(&lab, "gen", "eth0");
+
+    let solicit = client.message(1).ia_na(1, &[]).build();
+    client.say(&solicit);
+
+    let seen = forwarded(&lab, 1);
+    assert_eq!(seen[0][38..54], ip("ff05::1:3").octets(), "destination");
+    assert_eq!(seen[0][22..38], ip("2001:db8:c::1").octets(), "source");
+    assert_eq!(seen[0][21], 8, "hop limit");
+}
+
+/// Nothing of the envelope depends on what a client asks for. req: RLY-78 (RFC 8415 §19.1.3)
+#[test]
+fn rly_78_prefixes_are_asked_for_in_the_same_envelope_as_addresses() {
+    let Some(mut lab) = lab(CONFIGURATION, Lifetimes::default()) else {
+        return;
+    };
+    start_capture(&mut lab, "core");
+    let mut client = HandClient::on(&lab, "gen", "eth0");
+    let address: Message = client.message(1).ia_na(1, &[]);
+    let prefix: Message = client.message(1).ia_pd(1, &[]);
+    let asked = [address.build(), prefix.build()];
+
+    asked.iter().for_each(|it| client.say(it));
+
+    let seen = forwarded(&lab, 4);
+    let envelope = |frame: &Vec<u8>| {
+        let mut layer = Layer::read(payload(frame));
+        layer.options.retain(|(code, _)| *code != 9);
+        layer
+    };
+    let first = envelope(&seen[0]);
+    assert!(seen.iter().all(|it| envelope(it) == first), "{first:?}");
+    for message in &asked {
+        let copies = seen.iter().filter(|it| inner(payload(it)) == Some(message));
+        assert_eq!(copies.count(), 2, "one copy for each server");
+    }
 }

@@ -231,7 +231,8 @@ impl Layer {
     }
 }
 
-fn read_options(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
+/// The options in wire order; panics where they do not fill `bytes` exactly.
+pub fn read_options(mut bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
     let mut options = Vec::new();
     while !bytes.is_empty() {
         assert!(bytes.len() >= 4, "half an option at the end: {bytes:02x?}");

@@ -64,9 +64,13 @@ impl Layer {
         }
     }
 
-    /// Its labs share the two cores of a small machine, and clients have timers.
-    const fn is_serial(self) -> bool {
-        matches!(self, Self::Netns)
+    /// How many tests run side by side, where not as many as there are cores: labs mostly wait, for clients
+    /// have timers; more than two of them at once starve each other on a small machine.
+    const fn side_by_side(self) -> Option<&'static str> {
+        match self {
+            Self::Netns => Some("2"),
+            _ => None,
+        }
     }
 }
 
@@ -114,8 +118,8 @@ pub fn main(args: &[String]) -> Result<()> {
         };
         let names: Vec<&str> = group.iter().map(|layer| layer.name()).collect();
         eprintln!("\n== tests: {}", names.join(", "));
-        let serial = group.iter().any(|layer| layer.is_serial());
-        match run_group(&selection, serial, &skipped_file)? {
+        let side_by_side = group.iter().find_map(|layer| layer.side_by_side());
+        match run_group(&selection, side_by_side, &skipped_file)? {
             (counted, true) => counts += counted,
             // Tests that never ran are no green ones.
             (counted, false) => {
@@ -228,7 +232,11 @@ fn targets(root: &Path) -> Result<Vec<String>> {
 }
 
 /// Runs the tests; also says whether all of them could be built and passed.
-fn run_group(selection: &[String], serial: bool, skipped_file: &Path) -> Result<(Counts, bool)> {
+fn run_group(
+    selection: &[String],
+    side_by_side: Option<&str>,
+    skipped_file: &Path,
+) -> Result<(Counts, bool)> {
     let nextest = setup::find_cargo_tool("cargo-nextest").is_some();
     let mut cargo = setup::cargo_with_tools();
     if nextest {
@@ -240,14 +248,13 @@ fn run_group(selection: &[String], serial: bool, skipped_file: &Path) -> Result<
         .args(["--locked", "--workspace"])
         .args(selection)
         .env(SKIPPED_FILE, skipped_file);
-    match (nextest, serial) {
-        (true, true) => drop(cargo.args(["--test-threads", "1"])),
-        (false, true) => drop(cargo.args(["--", "--test-threads", "1"])),
-        (_, false) => {}
-    }
     // A layer may be there without a test in it.
     if nextest {
         cargo.args(["--no-tests", "pass"]);
+    }
+    if let Some(threads) = side_by_side {
+        cargo.args(if nextest { &[][..] } else { &["--"] });
+        cargo.args(["--test-threads", threads]);
     }
     let mut counts = Counts::default();
     let good = each_line(&mut cargo, nextest, |line| {

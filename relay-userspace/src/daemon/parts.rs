@@ -14,6 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use relay_core::config::Server;
 use relay_core::input::RouteOutcome;
+use socket2::SockRef;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +63,10 @@ pub(super) fn lock(run_dir: &Path) -> anyhow::Result<Flock<File>> {
 pub(super) fn source_toward(server: &Server) -> Option<Ipv6Addr> {
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
     let scope = server.interface.map_or(0, |index| index.0);
+    if server.address.is_multicast() {
+        // A scope in the address itself counts for link-local groups only.
+        SockRef::from(&socket).set_multicast_if_v6(scope).ok()?;
+    }
     // Connecting a UDP socket sends nothing.
     socket
         .connect(SocketAddrV6::new(server.address, server.port, 0, scope))
@@ -177,24 +182,19 @@ fn forward(queue: &RouteQueue, batch: RouteBatch) -> Result<(), QueueFull> {
     result
 }
 
-/// What becomes of routes goes to the core, and what failed to those who watch.
+/// What becomes of routes goes to the core, and to those who watch.
 fn outcomes(relay: RelayHandle, events: Events) -> crate::routes::OutcomeSink {
     Box::new(move |outcomes: Vec<RouteOutcome>| {
-        let failed: Vec<RouteOutcome> = match events.is_watched() {
-            true => outcomes
-                .iter()
-                .filter(|it| it.result.is_err())
-                .copied()
-                .collect(),
+        let watched = match events.is_watched() {
+            true => outcomes.clone(),
             false => Vec::new(),
         };
         if relay.send(Command::Routes(outcomes)) == Err(RelayBusy::Full) {
             return false;
         }
-        for outcome in failed {
-            if let Err(refusal) = outcome.result {
-                events.publish_route_failed(outcome.prefix, None, &refusal_text(refusal));
-            }
+        for outcome in watched {
+            let error = outcome.result.err().map(refusal_text);
+            events.publish_route(outcome.prefix, error.as_deref());
         }
         true
     })

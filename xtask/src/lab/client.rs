@@ -16,14 +16,23 @@ pub enum Client {
     WideDhcp6c,
 }
 
-/// Called by dhclient: puts what was leased on the interfaces. `lan` is the prefix's first address.
+/// Called by dhclient: puts what was leased on the interfaces. `lan` is the prefix's first address. Where the
+/// interface looks for duplicates (accept_dad) and finds one, 3 makes dhclient decline the address.
 const DHCLIENT_SCRIPT: &str = r#"#!/bin/sh
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 lan() { echo "${1%/*}1/64"; }
+has() { ip -6 addr show dev "$interface" to "$new_ip6_address" "$1" | grep -q .; }
+unique() {
+    while has tentative && ! has dadfailed; do sleep 0.05; done
+    ! has dadfailed || { ip -6 addr del "$new_ip6_address/128" dev "$interface"; return 1; }
+}
 case $reason in
 PREINIT6) ip link set "$interface" up ;;
 BOUND6 | RENEW6 | REBIND6)
-    if [ -n "$new_ip6_address" ]; then ip -6 addr replace "$new_ip6_address/128" dev "$interface" nodad; fi
+    if [ -n "$new_ip6_address" ]; then
+        ip -6 addr replace "$new_ip6_address/128" dev "$interface"
+        unique || exit 3
+    fi
     if [ -n "$new_ip6_prefix" ]; then ip -6 addr replace "$(lan "$new_ip6_prefix")" dev lan0 nodad; fi
     if [ -n "$old_ip6_address" ] && [ "$old_ip6_address" != "$new_ip6_address" ] && [ -n "$new_ip6_address" ]; then ip -6 addr del "$old_ip6_address/128" dev "$interface"; fi
     if [ -n "$old_ip6_prefix" ] && [ "$old_ip6_prefix" != "$new_ip6_prefix" ] && [ -n "$new_ip6_prefix" ]; then ip -6 addr del "$(lan "$old_ip6_prefix")" dev lan0; fi ;;
@@ -60,6 +69,11 @@ impl Client {
 impl Lab {
     /// Starts a home's client; it asks for one address and one prefix.
     pub fn start_client(&mut self, client: Client) -> Result<()> {
+        self.start_client_for(client, 1)
+    }
+
+    /// Starts a home's client; it asks for one address and this many prefixes, which all go to `lan0`.
+    pub fn start_client_for(&mut self, client: Client, prefixes: u32) -> Result<()> {
         let node = client.node();
         let dir = self.dir().join(node);
         let path = |file: &str| dir.join(file).display().to_string();
@@ -71,21 +85,38 @@ impl Lab {
                 write("dhclient.conf", "")?;
                 write("script", DHCLIENT_SCRIPT)?;
                 super::command::shell(&format!("chmod 755 '{}'", path("script")))?;
-                let words = self.dhclient_words(&[]);
+                let more = vec!["-P"; prefixes.saturating_sub(1) as usize];
+                let words = self.dhclient_words(&more);
                 let words: Vec<&str> = words.iter().map(String::as_str).collect();
                 self.spawn(node, &words)?;
             }
             Client::Dhcpcd => {
+                let each = |at: u32| format!("ia_pd {} lan0/0/64/1\n", at + 1);
+                let delegations: String = (1..=prefixes).map(each).collect();
                 write(
                     "dhcpcd.conf",
-                    "duid\nnodev\nipv6only\nnoipv6rs\nnohook resolv.conf, ntp, hostname\nallowinterfaces eth0 lan0\ninterface lan0\nnodhcp6\ninterface eth0\nia_na 1\nia_pd 2 lan0/0/64/1\n",
+                    &format!(
+                        "duid\nnodev\nipv6only\nnoipv6rs\nnohook resolv.conf, ntp, hostname\nallowinterfaces eth0 lan0\ninterface lan0\nnodhcp6\ninterface eth0\nia_na 1\n{delegations}"
+                    ),
                 )?;
                 self.spawn(node, &["dhcpcd", "-B", "-d", "-f", &path("dhcpcd.conf")])?;
             }
             Client::WideDhcp6c => {
+                let sent = |at: u32| format!(" send ia-pd {at};");
+                let taken = |at: u32| {
+                    format!(
+                        "id-assoc pd {at} {{ prefix-interface lan0 {{ sla-id 0; sla-len 8; ifid 1; }}; }};\n"
+                    )
+                };
+                let all =
+                    |each: &dyn Fn(u32) -> String| (1..=prefixes).map(each).collect::<String>();
                 write(
                     "dhcp6c.conf",
-                    "interface eth0 { send ia-na 1; send ia-pd 1; };\nid-assoc na 1 { };\nid-assoc pd 1 { prefix-interface lan0 { sla-id 0; sla-len 8; ifid 1; }; };\n",
+                    &format!(
+                        "interface eth0 {{ send ia-na 1;{} }};\nid-assoc na 1 {{ }};\n{}",
+                        all(&sent),
+                        all(&taken)
+                    ),
                 )?;
                 self.spawn(
                     node,
@@ -136,7 +167,7 @@ impl Lab {
         })
     }
 
-    /// Probes from the Internet host, 20 ms apart; returns how many were lost.
+    /// Probes from the Internet host, 10 ms apart; returns how many were lost.
     pub fn lost_probes(&self, target: &str, count: u32) -> Result<u32> {
         let (_, text) = self.ask(
             "inet",
@@ -145,7 +176,7 @@ impl Lab {
                 "-6",
                 "-q",
                 "-i",
-                "0.02",
+                "0.01",
                 "-W",
                 "1",
                 "-c",
@@ -164,6 +195,11 @@ impl Lab {
 
     /// The first global address of an interface.
     pub fn global(&self, node: &str, interface: &str) -> Option<String> {
+        self.globals(node, interface).into_iter().next()
+    }
+
+    /// All global addresses of an interface, none while it is not there.
+    pub fn globals(&self, node: &str, interface: &str) -> Vec<String> {
         let text = self
             .exec(
                 node,
@@ -180,13 +216,12 @@ impl Lab {
                     "-tentative",
                 ],
             )
-            .ok()?;
-        let mut words = text
-            .lines()
-            .next()?
-            .split_whitespace()
-            .skip_while(|word| *word != "inet6");
-        words.nth(1)?.split('/').next().map(Into::into)
+            .unwrap_or_default();
+        let address = |line: &str| {
+            let mut words = line.split_whitespace().skip_while(|word| *word != "inet6");
+            Some(words.nth(1)?.split('/').next()?.to_owned())
+        };
+        text.lines().filter_map(address).collect()
     }
 
     fn dhclient_words(&self, more: &[&str]) -> Vec<String> {

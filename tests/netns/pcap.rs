@@ -1,0 +1,97 @@
+//! Frames as the wire has them: tcpdump on a bridge's port, its file read back, and the few fields that tests
+//! look at. Judges nothing.
+
+use std::time::Duration;
+use xtask::lab::{Lab, wait_for};
+
+/// Starts a capture of DHCPv6 on a bridge's port toward r1, where frames are seen whatever r1 does with them.
+pub(crate) fn start_capture(lab: &mut Lab, node: &str) {
+    start_capture_of(lab, node, "udp port 547 or udp port 546");
+}
+
+/// The same, of what passes this filter.
+pub(crate) fn start_capture_of(lab: &mut Lab, node: &str, filter: &str) {
+    let file = lab.dir().join(node).join("wire.pcap").display().to_string();
+    lab.spawn(
+        node,
+        &[
+            "tcpdump",
+            "-Z",
+            "root",
+            "-U",
+            "--immediate-mode",
+            "-i",
+            "r1",
+            "-s",
+            "0",
+            "-w",
+            &file,
+            filter,
+        ],
+    )
+    .expect("tcpdump starts");
+    let label = format!("{node}.tcpdump");
+    wait_for("tcpdump", Duration::from_secs(5), || {
+        lab.log(&label).contains("listening").then_some(())
+    })
+    .expect("tcpdump listens");
+}
+
+/// The frames of a capture (pcap, little-endian: 24 octets of header; 16 before each frame).
+pub(crate) fn frames(lab: &Lab, node: &str) -> Vec<Vec<u8>> {
+    let bytes =
+        std::fs::read(lab.dir().join(node).join("wire.pcap")).expect("the capture is readable");
+    let mut rest = bytes.get(24..).unwrap_or_default();
+    let mut frames = Vec::new();
+    while let Some((header, after)) = rest.split_at_checked(16) {
+        let len = u32::from_le_bytes(header[8..12].try_into().expect("four octets")) as usize;
+        let Some((frame, next)) = after.split_at_checked(len) else {
+            break;
+        };
+        frames.push(frame.to_vec());
+        rest = next;
+    }
+    frames
+}
+
+/// The UDP payload of an untagged frame.
+pub(crate) fn payload(frame: &[u8]) -> &[u8] {
+    &frame[14 + 40 + 8..]
+}
+
+/// The Relay Message option's bytes (RFC 8415 §21.10) of a relay message.
+pub(crate) fn inner(message: &[u8]) -> Option<&[u8]> {
+    let mut options = message.get(34..)?;
+    while let Some((head, rest)) = options.split_at_checked(4) {
+        let (code, len) = (
+            u16::from_be_bytes([head[0], head[1]]),
+            usize::from(u16::from_be_bytes([head[2], head[3]])),
+        );
+        if code == 9 {
+            return rest.get(..len);
+        }
+        options = rest.get(len..)?;
+    }
+    None
+}
+
+/// The one's complement sum over pseudo-header and datagram is all ones where the checksum holds.
+pub(crate) fn checksum_holds(frame: &[u8]) -> bool {
+    let datagram = &frame[54..];
+    let mut bytes = frame[22..54].to_vec();
+    bytes.extend_from_slice(
+        &u32::try_from(datagram.len())
+            .expect("a frame is short")
+            .to_be_bytes(),
+    );
+    bytes.extend_from_slice(&[0, 0, 0, 17]);
+    bytes.extend_from_slice(datagram);
+    let mut sum: u32 = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum == 0xffff
+}
