@@ -9,7 +9,7 @@
 use crate::net::{MacAddr, VlanTags};
 
 /// Number of the layouts in this file; a daemon adopts only maps that bear its own number.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 macro_rules! shared {
     ($ty:ident { $($field:ident @ $at:literal),+ } size $size:literal) => {
@@ -87,7 +87,7 @@ shared!(Daemon { layout @ 0, reserved @ 4, heartbeat_boot_nanos @ 8 } size 16);
 /// A heartbeat older than this means that nobody reads the ring.
 pub const HEARTBEAT_AGE_MAX_NANOS: u64 = 1_000_000_000;
 
-/// Value of `xdp_packets`, per CPU; its key is the ifindex. The program makes the entry.
+/// Value of `xdp_packets`, per CPU; its key is [`crate::maps::packets_place`] of the ifindex.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct XdpPackets {

@@ -12,7 +12,7 @@ use relay_common::abi::{FRAME_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader};
 use relay_common::classify::Datagram;
 use relay_common::maps::DropReason;
 
-use crate::maps::{DHCP_FRAMES, SCRATCH};
+use crate::maps::{DHCP_FRAMES, scratch};
 
 /// The ring, as helpers want it.
 #[inline(always)]
@@ -33,7 +33,7 @@ pub fn to_relay(
     if frame_bytes == 0 || frame_bytes > FRAME_BYTES_MAX as u64 {
         return Err(DropReason::Oversized);
     }
-    let scratch = SCRATCH.get_ptr_mut(0).ok_or(DropReason::RingFull)?;
+    let scratch = scratch().ok_or(DropReason::RingFull)?.as_ptr();
     // SAFETY: this CPU's own value, and no other XDP program of ours runs on this CPU meanwhile;
     // the helper writes at most `frame_bytes <= FRAME_BYTES_MAX` bytes to `frame`.
     let failed = unsafe {

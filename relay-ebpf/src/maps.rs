@@ -1,16 +1,17 @@
 //! The maps, under the names and capacities of `relay_common::maps`, and the two counters.
 
-use core::mem::MaybeUninit;
+use core::ptr::NonNull;
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::helpers::generated::bpf_map_lookup_elem;
 use aya_ebpf::macros::btf_map;
 use relay_common::abi::{
     ClientKey, Daemon, Interface, OwnAddress, RecordHeader, Scratch, TokenBucket, XdpPackets,
 };
 use relay_common::maps::{
     CLIENT_RATE_CAPACITY, DHCP_FRAMES_BYTES, DROP_REASONS, DropReason, INTERFACE_RATE_CAPACITY,
-    INTERFACES_CAPACITY, OWN_ADDRESSES_CAPACITY, XDP_PACKETS_CAPACITY,
+    INTERFACES_CAPACITY, OWN_ADDRESSES_CAPACITY, XDP_PACKETS_CAPACITY, packets_place,
 };
 
 use crate::capture::Outcome;
@@ -31,8 +32,7 @@ pub static DAEMON: Array<Daemon, 1> = Array::new();
 static DROP_COUNTERS: PerCpuArray<u64, DROP_REASONS> = PerCpuArray::new();
 
 #[btf_map(name = "xdp_packets")]
-static XDP_PACKETS: PerCpuHashMap<u32, XdpPackets, XDP_PACKETS_CAPACITY, SPARSE> =
-    PerCpuHashMap::new();
+static XDP_PACKETS: PerCpuArray<XdpPackets, XDP_PACKETS_CAPACITY> = PerCpuArray::new();
 
 #[btf_map(name = "client_rate")]
 pub static CLIENT_RATE: LruHashMap<ClientKey, TokenBucket, CLIENT_RATE_CAPACITY> =
@@ -57,36 +57,39 @@ pub fn count_reason(reason: DropReason) {
     }
 }
 
+/// The one place of [`SCRATCH`].
+///
+/// Keys of maps lie where helpers can read them, and on the stack they cost: without CAP_PERFMON the
+/// kernel puts a barrier behind the first write to each place there, some 20 ns.
+static FIRST: u32 = 0;
+
+/// This CPU's scratch memory.
+#[inline(always)]
+pub fn scratch() -> Option<NonNull<Scratch>> {
+    let map = core::ptr::from_ref(&SCRATCH).cast_mut().cast();
+    // SAFETY: the map's values are `Scratch`, its keys four octets.
+    NonNull::new(unsafe { bpf_map_lookup_elem(map, (&raw const FIRST).cast()) }.cast())
+}
+
 /// Counts what became of a frame.
 #[inline(always)]
 pub fn count_packet(ifindex: u32, outcome: Outcome) {
-    let Some(packets) = XDP_PACKETS.get_ptr_mut(ifindex) else {
-        first_packet(ifindex, outcome);
+    let Some(scratch) = scratch() else {
         return;
     };
-    // SAFETY: this CPU's own value; nothing else on this CPU runs between read and write.
+    let map = core::ptr::from_ref(&XDP_PACKETS).cast_mut().cast();
+    // SAFETY: this CPU's own values, as `XDP_PACKETS` has them; nothing else on this CPU runs between
+    // read and write.
     unsafe {
-        match outcome {
-            Outcome::Passed => (*packets).passed += 1,
-            Outcome::Captured => (*packets).captured += 1,
-            Outcome::Dropped => (*packets).dropped += 1,
+        let key = &raw mut (*scratch.as_ptr()).header.ifindex;
+        *key = packets_place(ifindex);
+        let packets: *mut XdpPackets = bpf_map_lookup_elem(map, key.cast()).cast();
+        if packets.is_null() {
+            return;
         }
+        // All three, or LLVM picks one by a variable offset, which needs CAP_PERFMON too.
+        (*packets).passed += (outcome == Outcome::Passed) as u64;
+        (*packets).captured += (outcome == Outcome::Captured) as u64;
+        (*packets).dropped += (outcome == Outcome::Dropped) as u64;
     }
-}
-
-/// Makes the entry of an interface, which the next frames find. No room is no harm.
-#[inline(always)]
-fn first_packet(ifindex: u32, outcome: Outcome) {
-    let mut packets = MaybeUninit::<XdpPackets>::uninit();
-    let at = packets.as_mut_ptr();
-    // Volatile, or LLVM calls a loop for zeros that lie side by side, and the verifier lets no
-    // program without CAP_PERFMON loop over its stack.
-    // SAFETY: three writes, each within `packets`, which are all of it.
-    let packets = unsafe {
-        (&raw mut (*at).passed).write_volatile((outcome == Outcome::Passed) as u64);
-        (&raw mut (*at).captured).write_volatile((outcome == Outcome::Captured) as u64);
-        (&raw mut (*at).dropped).write_volatile((outcome == Outcome::Dropped) as u64);
-        packets.assume_init_ref()
-    };
-    let _ = XDP_PACKETS.insert(ifindex, packets, 0);
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{TestRun, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_gettime};
@@ -278,17 +278,16 @@ impl Kernel {
 
     /// Packets of the interface, over all CPUs.
     pub fn packets(&self) -> XdpPackets {
-        let map: PerCpuHashMap<_, u32, XdpPackets> = self
+        let map: PerCpuArray<_, XdpPackets> = self
             .map(maps::XDP_PACKETS)
             .try_into()
-            .expect("a per-CPU hash");
+            .expect("a per-CPU array");
+        let place = maps::packets_place(IFINDEX);
         let mut sum = XdpPackets::default();
-        if let Ok(values) = map.get(&IFINDEX, 0) {
-            for value in values.iter() {
-                sum.passed += value.passed;
-                sum.captured += value.captured;
-                sum.dropped += value.dropped;
-            }
+        for value in map.get(&place, 0).expect("a place").iter() {
+            sum.passed += value.passed;
+            sum.captured += value.captured;
+            sum.dropped += value.dropped;
         }
         sum
     }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use aya::maps::{MapData, PerCpuArray, PerCpuHashMap, PerCpuValues};
+use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use relay_common::abi::XdpPackets;
-use relay_common::maps::DropReason;
+use relay_common::maps::{DropReason, packets_place};
 
 use crate::control::view::{DataplaneCounters, DataplaneView};
 
@@ -19,10 +19,10 @@ struct Shared {
     names: HashMap<u32, String>,
 }
 
-/// The maps that only the programs write.
+/// The maps that the programs write.
 pub(super) struct CounterMaps {
     pub(super) drops: PerCpuArray<MapData, u64>,
-    pub(super) packets: PerCpuHashMap<MapData, u32, XdpPackets>,
+    pub(super) packets: PerCpuArray<MapData, XdpPackets>,
 }
 
 impl DataplaneHandle {
@@ -32,6 +32,18 @@ impl DataplaneHandle {
 
     pub(super) fn set_names(&self, names: HashMap<u32, String>) {
         self.lock().names = names;
+    }
+
+    /// Zeroes what an interface that is gone left where this one will count.
+    pub(super) fn start_counting(&self, ifindex: u32) {
+        let zeros = aya::util::nr_cpus()
+            .ok()
+            .and_then(|cpus| PerCpuValues::try_from(vec![XdpPackets::default(); cpus]).ok());
+        if let (Some(maps), Some(zeros)) = (&mut self.lock().maps, zeros)
+            && let Err(error) = maps.packets.set(packets_place(ifindex), zeros, 0)
+        {
+            tracing::warn!(%error, "the counters of an interface do not start at zero");
+        }
     }
 
     pub(super) fn clear(&self) {
@@ -62,10 +74,9 @@ impl DataplaneView for DataplaneHandle {
             }
         }
         for (ifindex, name) in &shared.names {
-            // No entry yet: no frame came.
             let packets = maps
                 .packets
-                .get(ifindex, 0)
+                .get(&packets_place(*ifindex), 0)
                 .map_or_else(|_| XdpPackets::default(), sum);
             for (action, count) in [
                 ("pass", packets.passed),

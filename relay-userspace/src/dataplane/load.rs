@@ -68,15 +68,13 @@ impl Loaded {
     }
 
     /// Entries of interfaces that are not wanted go, an entry that changed is replaced whole.
-    pub(super) fn write_interfaces(&mut self, wanted: &[Wanted<'_>]) {
-        let stale: Vec<u32> = self
-            .interfaces
-            .keys()
-            .flatten()
-            .filter(|key| wanted.iter().all(|port| port.ifindex.0 != *key))
-            .collect();
-        for key in stale {
-            report(maps::INTERFACES, self.interfaces.remove(&key));
+    /// Returns the interfaces that had none.
+    pub(super) fn write_interfaces(&mut self, wanted: &[Wanted<'_>]) -> Vec<u32> {
+        let known: Vec<u32> = self.interfaces.keys().flatten().collect();
+        for key in &known {
+            if wanted.iter().all(|port| port.ifindex.0 != *key) {
+                report(maps::INTERFACES, self.interfaces.remove(key));
+            }
         }
         for port in wanted {
             report(
@@ -84,6 +82,8 @@ impl Loaded {
                 self.interfaces.insert(port.ifindex.0, port.entry, 0),
             );
         }
+        let ports = wanted.iter().map(|port| port.ifindex.0);
+        ports.filter(|ifindex| !known.contains(ifindex)).collect()
     }
 
     /// The same for addresses.

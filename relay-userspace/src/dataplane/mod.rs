@@ -105,7 +105,9 @@ impl Dataplane {
         }
         if let Some(loaded) = &mut self.loaded {
             loaded.write_own_addresses(own_addresses);
-            loaded.write_interfaces(wanted);
+            for ifindex in loaded.write_interfaces(wanted) {
+                self.handle.start_counting(ifindex);
+            }
             loaded.write_heartbeat(now_nanos);
         }
         self.detach_unwanted(wanted);
