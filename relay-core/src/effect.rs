@@ -164,6 +164,8 @@ pub enum BindingAction {
     Expired,
     /// An operator removed it.
     Cleared,
+    /// A new lease over a limit: it gets no route (SNP-40).
+    Refused,
 }
 
 impl BindingAction {
@@ -176,16 +178,18 @@ impl BindingAction {
             Self::Declined => "declined",
             Self::Expired => "expired",
             Self::Cleared => "cleared",
+            Self::Refused => "refused",
         }
     }
 
     /// All actions, in the order of their discriminants.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Created,
         Self::Renewed,
         Self::Released,
         Self::Declined,
         Self::Expired,
         Self::Cleared,
+        Self::Refused,
     ];
 }

@@ -98,6 +98,12 @@ pub enum RouteRefusal {
     Superseded,
     /// The next hop is not a link-local address (a cascaded relay is in between).
     NotFirstHop,
+    /// More leases than one client may have here (PDR-G-5).
+    ClientLimit,
+    /// More leases than this interface may have (PDR-G-6).
+    InterfaceLimit,
+    /// More leases than the whole table may have.
+    TableFull,
     /// The kernel refused, with this errno (positive).
     Kernel(i32),
 }

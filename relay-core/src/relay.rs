@@ -12,7 +12,7 @@ use crate::config::RelayConfig;
 use crate::effect::{ClientPath, Effect, Span};
 use crate::error::{Discard, Notice};
 use crate::hold::{Hold, Waits};
-use crate::input::{ClientDatagram, Input, ServerDatagram};
+use crate::input::{Clear, ClientDatagram, Input, ServerDatagram};
 use crate::outbox::Outbox;
 use crate::record::{Record, RecordKey};
 use crate::relaying::forward::{self, Accepted};
@@ -175,6 +175,11 @@ impl Relay {
             held_replies: self.hold.len(),
             ..self.bindings.summary()
         }
+    }
+
+    /// Whether there are still bindings that a [`Clear`] means: it removes many in several calls.
+    pub fn has(&self, clear: &Clear) -> bool {
+        self.bindings.has(clear)
     }
 
     /// How many bindings a [`crate::input::Clear`] just removed, since the last call.

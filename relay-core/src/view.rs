@@ -145,6 +145,8 @@ pub struct TableSummary {
     pub clients: usize,
     /// Active leases by access interface and type, ordered.
     pub active: Vec<(crate::types::AccessId, IaType, usize)>,
+    /// Leases over a limit that are shown and have no route (SNP-40).
+    pub refused: usize,
     /// Replies that wait for their routes now.
     pub held_replies: usize,
 }

@@ -201,6 +201,10 @@ pub struct Counters {
     pub relay_latency: LatencyHistogram,
     /// The follower's numbers.
     pub routes: RouteCounters,
+    /// Configurations taken while the daemon runs.
+    pub reloads: Counter,
+    /// Configurations refused while the daemon runs.
+    pub reloads_refused: Counter,
     /// Events that a slow `monitor` did not get.
     pub events_lost: Counter,
     /// Binding events that the binding log did not get.

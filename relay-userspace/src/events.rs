@@ -34,14 +34,14 @@ pub struct Event {
 pub enum EventKind {
     /// A binding changed.
     Binding {
-        /// `created`, `renewed`, `released`, `declined`, `expired`, `cleared`.
+        /// `created`, `renewed`, `released`, `declined`, `expired`, `cleared`, `refused`.
         event: String,
         /// The lease after the change, in the form of `show bindings`.
         binding: Box<BindingRow>,
     },
-    /// A lease's route came into the kernel, or was refused, by us or by the kernel.
+    /// A route is in the kernel, was refused by us or by it, or is back after somebody removed it.
     Route {
-        /// `installed`, `failed`.
+        /// `installed`, `failed`, `repaired`.
         event: String,
         /// Destination.
         prefix: String,
@@ -68,10 +68,13 @@ pub enum EventKind {
         /// Why not a better way.
         reason: Option<String>,
     },
-    /// The daemon took a new configuration.
+    /// The daemon read its configuration again.
     Configuration {
-        /// `reloaded`.
+        /// `reloaded`, `refused`.
         event: String,
+        /// Why it was refused.
+        #[serde(default)]
+        reason: Option<String>,
     },
     /// This reader was too slow.
     Lost {
@@ -139,6 +142,29 @@ impl Events {
             prefix: prefix.to_string(),
             interface: None,
             error: error.map(str::to_owned),
+        });
+    }
+
+    /// A route that somebody else removed is back.
+    pub fn publish_route_repaired(&self, prefix: Prefix, interface: Option<&str>) {
+        self.publish(EventKind::Route {
+            event: "repaired".to_owned(),
+            prefix: prefix.to_string(),
+            interface: interface.map(str::to_owned),
+            error: None,
+        });
+    }
+
+    /// The configuration was read again: taken, or refused for this reason.
+    pub fn publish_reload(&self, refused: Option<&str>) {
+        let (event, counter) = match refused {
+            None => ("reloaded", &self.counters.reloads),
+            Some(_) => ("refused", &self.counters.reloads_refused),
+        };
+        counter.inc();
+        self.publish(EventKind::Configuration {
+            event: event.to_owned(),
+            reason: refused.map(str::to_owned),
         });
     }
 

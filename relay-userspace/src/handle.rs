@@ -32,14 +32,23 @@ pub enum Command {
     Summary(oneshot::Sender<TableSummary>),
     /// State of sockets and capture.
     Ports(oneshot::Sender<Vec<PortState>>),
-    /// Remove bindings; answers how many.
-    Clear(Clear, oneshot::Sender<usize>),
+    /// Remove bindings, some at a time: relaying goes on in between.
+    Clear(Clear, oneshot::Sender<Cleared>),
     /// Whether somebody watches events.
     Observe(bool),
     /// The follower's queue overflowed: send every wanted route and neighbour again.
     ResendRoutes,
     /// Send what is queued, then end.
     Stop,
+}
+
+/// What a [`Command::Clear`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cleared {
+    /// How many bindings were removed.
+    pub bindings: usize,
+    /// There are more: ask again.
+    pub more: bool,
 }
 
 /// What to relay where: configuration joined with interfaces. Made by `daemon.rs`.

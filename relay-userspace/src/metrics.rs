@@ -96,6 +96,7 @@ pub fn exposition(
     families.extend(table_families(counters, surroundings, summary));
     families.extend(route_families(counters));
     families.extend(dataplane_families(dataplane));
+    families.push(reload_family(counters));
     let samples = Samples {
         families,
         latency: LatencySample::of(counters),
@@ -228,6 +229,11 @@ fn table_families(
             alone(summary.clients as u64),
         ),
         gauge(
+            "bindings_refused",
+            "Leases over a limit that clients hold now; they have no route",
+            alone(summary.refused as u64),
+        ),
+        gauge(
             "held_replies",
             "Replies that wait for their routes",
             alone(summary.held_replies as u64),
@@ -279,6 +285,18 @@ fn route_families(counters: &Counters) -> Vec<Family> {
             alone(routes.neighbors.get()),
         ),
     ]
+}
+
+fn reload_family(counters: &Counters) -> Family {
+    let result = |name: &str, counter: &Counter| (vec![("result", name.to_owned())], counter.get());
+    counter(
+        "configuration_reloads",
+        "Configurations read while the daemon runs",
+        vec![
+            result("reloaded", &counters.reloads),
+            result("refused", &counters.reloads_refused),
+        ],
+    )
 }
 
 fn dataplane_families(dataplane: &DataplaneCounters) -> Vec<Family> {
@@ -406,6 +424,7 @@ mod tests {
         let summary = TableSummary {
             clients: 2,
             active: vec![(AccessId(0), IaType::Pd, 2)],
+            refused: 2,
             held_replies: 0,
         };
         let dataplane = DataplaneCounters {

@@ -14,7 +14,7 @@ use relay_core::view::{
     BindingState, BindingView, Cursor, Origin, Page, RouteState, SubscriberView, TableSummary,
 };
 
-use crate::handle::{COMMANDS_MAX, Command, PortState, RelayHandle, Surroundings};
+use crate::handle::{COMMANDS_MAX, Cleared, Command, PortState, RelayHandle, Surroundings};
 use crate::interfaces::{Interface, InterfaceTable};
 
 /// One access interface `acc0`, one core interface `core0`, one server `kea-a`.
@@ -155,6 +155,7 @@ pub(crate) fn relay_of(clients: Vec<SubscriberView>) -> (RelayHandle, Arc<Observ
                     let _ = answer.send(TableSummary {
                         clients: clients.len(),
                         active: vec![(AccessId(0), IaType::Pd, clients.len())],
+                        refused: 0,
                         held_replies: 0,
                     });
                 }
@@ -170,7 +171,10 @@ pub(crate) fn relay_of(clients: Vec<SubscriberView>) -> (RelayHandle, Arc<Observ
                     if let relay_core::input::Clear::Client(duid) = clear {
                         clients.retain(|client| client.duid != duid);
                     }
-                    let _ = answer.send(2 * (before - clients.len()));
+                    let _ = answer.send(Cleared {
+                        bindings: 2 * (before - clients.len()),
+                        more: false,
+                    });
                 }
                 Command::Observe(on) => seen.0.lock().unwrap().push(on),
                 Command::Stop => return,

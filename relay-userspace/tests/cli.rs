@@ -1,7 +1,5 @@
-//! The built binary: exit codes, one line on standard error, what is printed where. And the
-//! documents, which must name everything that is counted.
+//! The built binary: exit codes, one line on standard error, what is printed where.
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 fn twinrelay(words: &[&str]) -> Output {
@@ -190,41 +188,4 @@ fn version_of_the_binary_is_that_of_the_package() {
         stdout(&output),
         concat!("twinrelay ", env!("CARGO_PKG_VERSION"), "\n")
     );
-}
-
-/// Every label that a counter can bear, and every event, stands in docs/operations.md.
-#[test]
-fn operations_document_names_every_counter_and_event() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
-    let document = std::fs::read_to_string(path).expect("the document is there");
-    let labels = relay_core::error::Discard::ALL
-        .iter()
-        .map(|it| it.name())
-        .chain(relay_core::error::Notice::ALL.iter().map(|it| it.name()))
-        .chain(
-            relay_core::effect::BindingAction::ALL
-                .iter()
-                .map(|it| it.name()),
-        )
-        .chain(
-            relay_userspace::counters::ShellDrop::ALL
-                .iter()
-                .map(|it| it.name()),
-        )
-        .chain(
-            relay_common::maps::DropReason::ALL
-                .iter()
-                .map(|it| it.name()),
-        )
-        .chain(
-            relay_userspace::counters::Direction::ALL
-                .iter()
-                .map(|it| it.name()),
-        );
-
-    let missing: Vec<&str> = labels
-        .filter(|label| !document.contains(&format!("`{label}`")))
-        .collect();
-
-    assert_eq!(missing, [""; 0]);
 }

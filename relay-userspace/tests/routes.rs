@@ -19,6 +19,7 @@ use relay_core::input::{RouteOutcome, RouteRefusal};
 use relay_core::types::{IfIndex, Prefix};
 use relay_userspace::config::RoutesSection;
 use relay_userspace::counters::Counters;
+use relay_userspace::events::{EventKind, EventReader, Events};
 use relay_userspace::routes::{Change, Routes, prepare};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -113,12 +114,23 @@ struct Bench {
     routes: Routes,
     counters: Arc<Counters>,
     outcomes: Mutex<Receiver<RouteOutcome>>,
+    events: Mutex<EventReader>,
 }
 
 impl Bench {
+    /// The next event that a monitor would show.
+    fn event(&self) -> EventKind {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let mut reader = self.events.lock().unwrap();
+        let event = runtime.unwrap().block_on(reader.next());
+        event.expect("the stream is open").what.clone()
+    }
+
     fn start(section: &RoutesSection) -> Self {
         let counters = Arc::new(Counters::default());
-        let prepared = prepare(section, Arc::clone(&counters)).unwrap();
+        let events = Events::new(Arc::clone(&counters));
+        let reader = events.subscribe();
+        let prepared = prepare(section, Arc::clone(&counters), events).unwrap();
         let (sender, outcomes) = channel();
         let routes = prepared
             .start(Box::new(move |batch| {
@@ -131,6 +143,7 @@ impl Bench {
             routes,
             counters,
             outcomes: Mutex::new(outcomes),
+            events: Mutex::new(reader),
         }
     }
 
@@ -279,6 +292,13 @@ fn route_removed_by_another_program_is_put_back() {
 
         eventually("put back", || ours().contains("2001:db8:1::/56"));
         eventually("counted", || bench.counters.routes.repaired.get() == 1);
+        let repaired = EventKind::Route {
+            event: "repaired".to_owned(),
+            prefix: "2001:db8:1::/56".to_owned(),
+            interface: Some("acc0".to_owned()),
+            error: None,
+        };
+        assert_eq!(bench.event(), repaired);
     });
 }
 

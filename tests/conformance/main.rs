@@ -5,6 +5,7 @@
 mod giving_up;
 mod holding;
 mod operations;
+mod over_limit;
 mod prefix_delegation;
 mod relay;
 mod relay_options;

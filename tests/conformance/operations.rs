@@ -1,6 +1,6 @@
 //! What an operator sees and does (RFC 8987 §4.4), and a reload beside live leases.
 
-use relay_core::input::Clear;
+use relay_core::input::{Clear, Input};
 use relay_core::types::{AccessId, IfIndex};
 use relay_core::view::{Cursor, Filter};
 use relay_tests::bench::{Bench, Client, SECOND, prefix};
@@ -112,6 +112,27 @@ fn pdr_o_2_clear_of_an_interface_removes_all_its_leases() {
 
     assert_eq!(bench.lines("route del").len(), 3);
     bench.expect_leases("IA_PD 1 2001:db8:300::/56");
+}
+
+/// A large clear is done in parts, so that relaying goes on in between.
+/// req: PDR-O-2 (RFC 8987 §4.4)
+#[test]
+fn pdr_o_2_clear_of_thousands_is_done_in_parts_and_touches_nobody_else() {
+    let mut bench = Bench::default();
+    for n in 1..=2500u16 {
+        let lease = pd_lease(1, &format!("2001:db8:{n:x}::/56"), 1000);
+        bench.bind(&Client::new(n, if n % 5 == 0 { 3 } else { 2 }), &lease);
+    }
+    let all = Clear::Interface(AccessId(0));
+
+    bench.input(Input::Clear(all.clone()));
+    assert_eq!(bench.relay.take_cleared(), 1024);
+    assert!(bench.relay.has(&all));
+
+    assert_eq!(bench.clear(all), 2000 - 1024);
+    assert_eq!(bench.subscribers().len(), 500);
+    assert_eq!(bench.clear(Clear::Client(Client::new(5, 3).duid)), 1);
+    assert_eq!(bench.subscribers().len(), 499);
 }
 
 /// Every change of a binding is told, with what it is about.

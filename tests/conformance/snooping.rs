@@ -506,7 +506,7 @@ fn snp_40_lease_beyond_the_whole_table_is_forwarded_and_not_installed() {
         !lines.iter().any(|line| line.starts_with("route put")),
         "{lines:?}"
     );
-    bench.expect_leases(LEASE_1);
+    bench.expect_leases("IA_PD 1 2001:db8:100::/56\nIA_PD 1 2001:db8:200::/56 over a limit");
 }
 
 /// Infinity is never reached. req: SNP-28 (RFC 8415 §7.7)

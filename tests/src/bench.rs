@@ -23,7 +23,7 @@ use relay_core::input::{Clear, ClientDatagram, Input, RouteOutcome, RouteRefusal
 use relay_core::relay::Relay;
 use relay_core::time::Instant;
 use relay_core::types::{AccessId, IfIndex, Prefix, ServerId};
-use relay_core::view::{BindingState, BindingView, Cursor, Filter, SubscriberView};
+use relay_core::view::{BindingState, BindingView, Cursor, Filter, RouteState, SubscriberView};
 use relay_core::wire::iana::message_type_name;
 
 use crate::messages::{CLIENT_DUID, RELAY_DUID, answer, ip};
@@ -286,10 +286,16 @@ impl Bench {
         self.answer(reply);
     }
 
-    /// An operator clears bindings; how many went.
+    /// An operator clears bindings, all that are meant; how many went.
     pub fn clear(&mut self, clear: Clear) -> usize {
-        self.input(Input::Clear(clear));
-        self.relay.take_cleared()
+        let mut cleared = 0;
+        loop {
+            self.input(Input::Clear(clear.clone()));
+            cleared += self.relay.take_cleared();
+            if !self.relay.has(&clear) {
+                return cleared;
+            }
+        }
     }
 
     /// Lets virtual time pass, with every timeout that the core asks for at its time.
@@ -540,11 +546,22 @@ impl Bench {
 }
 
 fn binding_line(binding: &BindingView) -> String {
-    format!(
-        "{} {} {}",
-        binding.ia_type.name(),
-        binding.iaid.0,
-        binding.prefix
+    let (name, iaid, prefix) = (binding.ia_type.name(), binding.iaid.0, binding.prefix);
+    let over = if is_over_a_limit(binding) {
+        " over a limit"
+    } else {
+        ""
+    };
+    format!("{name} {iaid} {prefix}{over}")
+}
+
+/// Whether a lease is shown only, because there were too many (SNP-40).
+pub fn is_over_a_limit(binding: &BindingView) -> bool {
+    matches!(
+        binding.route,
+        RouteState::Failed(
+            RouteRefusal::ClientLimit | RouteRefusal::InterfaceLimit | RouteRefusal::TableFull
+        )
     )
 }
 

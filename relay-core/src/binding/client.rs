@@ -20,6 +20,18 @@ pub(crate) struct Client {
     /// Its leases: a doubly linked list through the bindings.
     pub(crate) first: u32,
     pub(crate) leases: u32,
+    /// Its neighbours in the lists of those that have something in common, by [`Common`].
+    pub(crate) next: [u32; 2],
+    pub(crate) previous: [u32; 2],
+}
+
+/// What the clients of a list have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Common {
+    /// One DUID, on several links.
+    Duid,
+    /// The access interface.
+    Access,
 }
 
 /// Bytes of a DUID that need no memory of their own: all of RFC 8415 §11 but long DUID-EN.
@@ -77,13 +89,22 @@ impl Client {
             neighbor: None,
             first: NONE,
             leases: 0,
+            next: [NONE; 2],
+            previous: [NONE; 2],
         }
     }
 
     /// Whether a frame from `mac` may be its own. Behind another relay the MAC is that relay's.
     pub(crate) fn may_be(&self, mac: Option<MacAddr>) -> bool {
-        match (self.place.mac, mac) {
-            (Some(known), Some(mac)) if self.place.is_first_hop => known == mac,
+        self.place.may_be(mac)
+    }
+}
+
+impl Place {
+    /// Whether a frame from `mac` may come from here.
+    pub(crate) fn may_be(&self, mac: Option<MacAddr>) -> bool {
+        match (self.mac, mac) {
+            (Some(known), Some(mac)) if self.is_first_hop => known == mac,
             _ => true,
         }
     }

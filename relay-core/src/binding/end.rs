@@ -14,6 +14,8 @@ use crate::view::{BindingState, RouteState};
 
 /// Timers looked at in one call.
 const EXPIRY_BATCH: usize = 1024;
+/// Clients whose leases an operator's word ends in one call.
+const CLEAR_BATCH: usize = 1024;
 
 impl Bindings {
     /// A client gives leases up. Nobody else can do it for them: link, DUID and, where no relay is
@@ -35,6 +37,15 @@ impl Bindings {
         let client = found.filter(|at| self.table.client(*at).is_some_and(|c| c.may_be(mac)));
         let mut is_foreign = found != client;
         for item in given_up.items() {
+            if self.refused.len() > 0 {
+                self.refused
+                    .give_up(link, mac, given_up.duid, |lease| match item {
+                        Item::Lease(ia_type, iaid, prefix) => {
+                            (lease.ia_type, lease.iaid, lease.prefix) == (ia_type, iaid, prefix)
+                        }
+                        Item::WholePd(iaid) => (lease.ia_type, lease.iaid) == (IaType::Pd, iaid),
+                    });
+            }
             match (item, client) {
                 (Item::Lease(ia_type, iaid, prefix), _) => {
                     let lease =
@@ -69,6 +80,7 @@ impl Bindings {
 
     /// Ends what has run out, at most [`EXPIRY_BATCH`] timers of it.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>) {
+        self.refused.expire(cx.now);
         for _ in 0..EXPIRY_BATCH {
             match self.table.pop_expired(cx.now) {
                 Some(Some(at)) => self.end(cx, at, BindingAction::Expired),
@@ -79,10 +91,15 @@ impl Bindings {
         self.waits.clear();
     }
 
-    /// Ends what an operator names. A client or interface is looked for among all clients; that
-    /// takes milliseconds with a million of them.
+    /// Ends what an operator names, at most [`CLEAR_BATCH`] clients of it; the shell asks again while
+    /// [`Bindings::has`] some.
     // req: PDR-O-2
     pub(crate) fn clear(&mut self, cx: &mut Context<'_>, clear: &Clear) {
+        self.cleared += self.refused.clear(|it| match clear {
+            Clear::Lease(prefix) => it.binding.prefix == *prefix,
+            Clear::Client(duid) => *it.holder.duid == **duid,
+            Clear::Interface(access) => it.holder.link.access == *access,
+        });
         if let Clear::Lease(prefix) = clear {
             // The owner last: nobody inherits the route meanwhile.
             let leases: Vec<u32> = self.table.same_prefix(*prefix).collect();
@@ -90,24 +107,30 @@ impl Bindings {
                 self.end(cx, at, BindingAction::Cleared);
             }
         } else {
-            self.clear_clients(cx, clear);
-        }
-        self.waits.clear();
-    }
-
-    fn clear_clients(&mut self, cx: &mut Context<'_>, clear: &Clear) {
-        for at in 0..self.table.clients_end() {
-            let is_meant = self.table.client(at).is_some_and(|client| match clear {
-                Clear::Client(duid) => *client.duid == **duid,
-                Clear::Interface(access) => client.link.access == *access,
-                Clear::Lease(_) => false,
-            });
-            if is_meant {
-                let leases: Vec<u32> = self.table.leases_of(at).collect();
+            for _ in 0..CLEAR_BATCH {
+                // With its last lease a client leaves the list.
+                let Some(client) = self.first_of(clear) else {
+                    break;
+                };
+                let leases: Vec<u32> = self.table.leases_of(client).collect();
                 for lease in leases {
                     self.end(cx, lease, BindingAction::Cleared);
                 }
             }
+        }
+        self.waits.clear();
+    }
+
+    /// Whether there are bindings that an operator's word means.
+    pub(crate) fn has(&self, clear: &Clear) -> bool {
+        self.first_of(clear).is_some()
+    }
+
+    fn first_of(&self, clear: &Clear) -> Option<u32> {
+        match clear {
+            Clear::Lease(prefix) => self.table.owner(*prefix),
+            Clear::Client(duid) => self.table.first_with_duid(duid),
+            Clear::Interface(access) => self.table.first_on(*access),
         }
     }
 
@@ -146,7 +169,9 @@ impl Bindings {
 
 const fn state_after(action: BindingAction) -> BindingState {
     match action {
-        BindingAction::Created | BindingAction::Renewed => BindingState::Active,
+        BindingAction::Created | BindingAction::Renewed | BindingAction::Refused => {
+            BindingState::Active
+        }
         BindingAction::Declined => BindingState::Declined,
         BindingAction::Expired => BindingState::Expired,
         BindingAction::Released | BindingAction::Cleared => BindingState::Released,

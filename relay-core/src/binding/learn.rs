@@ -7,6 +7,7 @@ use relay_common::net::VlanTags;
 
 use super::client::Place;
 use super::lifecycle::{Step, step};
+use super::refused::{Holder, Refused};
 use super::table::Given;
 use super::{Bindings, Context};
 use crate::effect::BindingAction;
@@ -14,7 +15,7 @@ use crate::error::Notice;
 use crate::input::RouteRefusal;
 use crate::snoop::{Lease, Leases};
 use crate::types::{AccessLink, Prefix};
-use crate::view::RouteState;
+use crate::view::{BindingState, BindingView, Origin, RouteState};
 
 /// Whose leases a Reply is about, and who gave them.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +58,10 @@ impl Bindings {
             }
             match (step, known) {
                 (Step::Create, _) => client = self.create(cx, source, client, lease),
+                (Step::Ignore, None) if source.may_end => {
+                    let key = (lease.ia_type, lease.iaid, lease.prefix);
+                    self.refused.forget_lease(source.link, source.duid, key);
+                }
                 (Step::Refresh, Some(at)) => self.refresh(cx, source, at, lease),
                 (Step::End, Some(at)) => {
                     self.end(cx, at, BindingAction::Released);
@@ -81,9 +86,10 @@ impl Bindings {
         lease: &Lease,
     ) -> Option<u32> {
         let access = Some(source.link.access);
-        if let Some(notice) = self.limit(source.link, client) {
+        if let Some((notice, why)) = self.limit(source.link, client) {
             // The message goes on all the same. req: SNP-40
             cx.out.notice(access, notice);
+            self.refuse(cx, source, lease, why);
             return client;
         }
         let before = self.table.owner(lease.prefix);
@@ -103,12 +109,48 @@ impl Bindings {
         };
         self.number(at);
         self.record_put(cx, at);
+        let key = (lease.ia_type, lease.iaid, lease.prefix);
+        self.refused.forget_lease(source.link, source.duid, key);
         match before {
             Some(before) => self.supersede(cx, before, at),
             None => self.reroute(cx, at, false),
         }
         self.event(cx, at, BindingAction::Created);
         Some(owner)
+    }
+
+    /// A lease that the table does not take: it is shown, since its client believes to have it.
+    fn refuse(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &Source<'_>,
+        lease: &Lease,
+        why: RouteRefusal,
+    ) {
+        let holder = Holder {
+            link: source.link,
+            duid: source.duid.into(),
+            place: source.place,
+        };
+        let binding = BindingView {
+            ia_type: lease.ia_type,
+            iaid: lease.iaid,
+            prefix: lease.prefix,
+            state: BindingState::Active,
+            origin: Origin::Snooped,
+            server_duid: source.server_duid.to_vec(),
+            server_address: source.server_address,
+            t1_secs: lease.t1_secs,
+            t2_secs: lease.t2_secs,
+            cltt: cx.now,
+            preferred_until: cx.now.plus_lifetime(lease.preferred_secs),
+            valid_until: cx.now.plus_lifetime(lease.valid_secs),
+            route: RouteState::Failed(why),
+        };
+        let refused = Refused { holder, binding };
+        if self.refused.put(refused.clone()) {
+            self.refused_event(cx, &refused);
+        }
     }
 
     fn refresh(&mut self, cx: &mut Context<'_>, source: &Source<'_>, at: u32, lease: &Lease) {
@@ -148,7 +190,7 @@ impl Bindings {
 
     /// The limit that one more lease would break.
     // req: PDR-G-5, PDR-G-6, PDR-G-7
-    fn limit(&self, link: AccessLink, client: Option<u32>) -> Option<Notice> {
+    fn limit(&self, link: AccessLink, client: Option<u32>) -> Option<(Notice, RouteRefusal)> {
         let of_client = client
             .and_then(|client| self.table.client(client))
             .map_or(0, |client| client.leases as usize);
@@ -160,12 +202,13 @@ impl Bindings {
             .sum();
         let limits = &self.limits;
         if of_client >= limits.max_leases_per_client {
-            return Some(Notice::ClientLimit);
+            return Some((Notice::ClientLimit, RouteRefusal::ClientLimit));
         }
         if limits.max_leases_per_interface != 0 && of_interface >= limits.max_leases_per_interface {
-            return Some(Notice::InterfaceLimit);
+            return Some((Notice::InterfaceLimit, RouteRefusal::InterfaceLimit));
         }
-        (self.table.len() >= limits.max_bindings).then_some(Notice::TableFull)
+        let is_full = self.table.len() >= limits.max_bindings;
+        is_full.then_some((Notice::TableFull, RouteRefusal::TableFull))
     }
 
     /// The client is there now: its routes and its neighbour entry follow.

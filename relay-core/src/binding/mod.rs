@@ -10,6 +10,7 @@ pub(crate) mod index;
 mod learn;
 mod lifecycle;
 mod records;
+mod refused;
 mod routes;
 pub(crate) mod slab;
 mod sweep;
@@ -28,6 +29,7 @@ use relay_common::net::VlanTags;
 
 use self::client::Client;
 use self::records::Records;
+use self::refused::RefusedLeases;
 use self::sweep::Sweep;
 use self::table::Table;
 use crate::config::{Limits, RelayConfig};
@@ -45,6 +47,7 @@ pub(crate) use self::learn::Source;
 /// The table with all that acts on it.
 pub(crate) struct Bindings {
     table: Table,
+    refused: RefusedLeases,
     policy: Policy,
     limits: Limits,
     /// Of the last route change.
@@ -69,6 +72,7 @@ impl Bindings {
     pub(crate) fn new(config: &RelayConfig, key: [u8; 16]) -> Self {
         Self {
             table: Table::new(key),
+            refused: RefusedLeases::default(),
             policy: Policy::new(&config.routes),
             limits: config.limits,
             version: 0,
@@ -112,7 +116,8 @@ impl Bindings {
         if self.sweep.is_some() || self.is_correcting() {
             return Some(now);
         }
-        self.table.next_expiry()
+        let both = [self.table.next_expiry(), self.refused.next_expiry()];
+        both.into_iter().flatten().min()
     }
 
     #[cfg(test)]
@@ -133,6 +138,7 @@ impl Bindings {
         TableSummary {
             clients: self.table.clients(),
             active: counts.filter(|(_, _, count)| *count > 0).collect(),
+            refused: self.refused.len(),
             held_replies: 0,
         }
     }

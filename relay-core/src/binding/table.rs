@@ -5,6 +5,8 @@
 //! ```text
 //! by_prefix ─▶ binding ─next_same_prefix▶ binding …   newest Reply first: it owns the route (SNP-35)
 //! by_client ─▶ client ─first▶ binding ⇄ binding …
+//! by_duid ─▶ client ⇄ client …                       one DUID on several links (PDR-G-4)
+//! by_access ─▶ client ⇄ client …                     one access interface
 //! by_address ─▶ the client last seen at (link, address)
 //! ```
 
@@ -13,7 +15,7 @@ use core::net::Ipv6Addr;
 
 use relay_common::net::VlanTags;
 
-use super::client::{Client, Place, Servers};
+use super::client::{Client, Common, Place, Servers};
 use super::index::{Index, hash};
 use super::slab::{NONE, Slab};
 use super::timers::Timers;
@@ -68,6 +70,10 @@ pub(crate) struct Table {
     clients: Slab<Client>,
     by_client: Index,
     by_address: Index,
+    /// The first client of each DUID.
+    by_duid: Index,
+    /// By access interface: its first client.
+    by_access: Vec<u32>,
     servers: Servers,
     timers: Timers,
     /// By access interface: leases of each type.
@@ -83,6 +89,8 @@ impl Table {
             clients: Slab::new(),
             by_client: Index::default(),
             by_address: Index::default(),
+            by_duid: Index::default(),
+            by_access: Vec::new(),
             servers: Servers::new(key),
             timers: Timers::default(),
             counts: Vec::new(),
@@ -155,6 +163,19 @@ impl Table {
                 .get(at)
                 .is_some_and(|client| is_same_link(client.link, link) && *client.duid == *duid)
         })
+    }
+
+    /// The first of the clients with this DUID, on whatever link.
+    pub(crate) fn first_with_duid(&self, duid: &[u8]) -> Option<u32> {
+        self.by_duid.find(self.duid_hash(duid), |at| {
+            let client = self.clients.get(at);
+            client.is_some_and(|client| *client.duid == *duid)
+        })
+    }
+
+    /// The first of the clients on an access interface.
+    pub(crate) fn first_on(&self, access: AccessId) -> Option<u32> {
+        some(*self.by_access.get(usize::from(access.0))?)
     }
 
     /// The client last seen at this address.
@@ -233,10 +254,56 @@ impl Table {
         link: AccessLink,
         place: Place,
     ) -> Option<u32> {
+        let with_duid = self.first_with_duid(duid);
         let at = self.clients.insert(Client::new(duid, link, place))?;
         self.by_client.insert(self.client_hash(link, duid), at);
+        let hash = self.duid_hash(duid);
+        match with_duid {
+            Some(first) => {
+                self.by_duid.replace(hash, first, at);
+            }
+            None => self.by_duid.insert(hash, at),
+        }
+        self.join(Common::Duid, at, with_duid);
+        let access = usize::from(link.access.0);
+        if self.by_access.len() <= access {
+            self.by_access.resize(access + 1, NONE);
+        }
+        let on_access = self.first_on(link.access);
+        self.join(Common::Access, at, on_access);
+        if let Some(first) = self.by_access.get_mut(access) {
+            *first = at;
+        }
         self.claim_address(at);
         Some(at)
+    }
+
+    /// Puts a client before the first of a list.
+    fn join(&mut self, list: Common, at: u32, first: Option<u32>) {
+        let list = list as usize;
+        if let Some(client) = self.clients.get_mut(at) {
+            client.next[list] = first.unwrap_or(NONE);
+        }
+        if let Some(first) = first.and_then(|first| self.clients.get_mut(first)) {
+            first.previous[list] = at;
+        }
+    }
+
+    /// Takes a client out of a list: who is the first now, where it was.
+    fn leave(&mut self, list: Common, at: u32) -> Option<u32> {
+        let list = list as usize;
+        let client = self.clients.get(at)?;
+        let (next, previous) = (client.next[list], client.previous[list]);
+        if let Some(next) = self.clients.get_mut(next) {
+            next.previous[list] = previous;
+        }
+        match self.clients.get_mut(previous) {
+            Some(previous) => {
+                previous.next[list] = next;
+                None
+            }
+            None => Some(next),
+        }
     }
 
     /// Puts a client elsewhere behind its link.
@@ -416,7 +483,19 @@ impl Table {
     /// Takes out a client that has no lease left.
     pub(crate) fn remove_client(&mut self, at: u32) {
         self.drop_address(at);
+        let first_with_duid = self.leave(Common::Duid, at);
+        let first_on_access = self.leave(Common::Access, at);
         if let Some(client) = self.clients.remove(at) {
+            let hash = self.duid_hash(&client.duid);
+            match first_with_duid {
+                Some(NONE) => drop(self.by_duid.remove(hash, at)),
+                Some(next) => drop(self.by_duid.replace(hash, at, next)),
+                None => {}
+            }
+            let first = self.by_access.get_mut(usize::from(client.link.access.0));
+            if let (Some(first), Some(next)) = (first, first_on_access) {
+                *first = next;
+            }
             let hash = self.client_hash(client.link, &client.duid);
             self.by_client.remove(hash, at);
         }
@@ -482,6 +561,18 @@ impl Table {
                 continue;
             };
             assert_eq!(self.find_client(client.link, &client.duid), Some(at));
+            let walk = |list: Common, first| {
+                core::iter::successors(first, move |at| {
+                    some(self.clients.get(*at).unwrap().next[list as usize])
+                })
+            };
+            let mut with_duid = walk(Common::Duid, self.first_with_duid(&client.duid));
+            assert!(with_duid.any(|it| it == at), "not among those of its DUID");
+            let mut on_access = walk(Common::Access, self.first_on(client.link.access));
+            assert!(
+                on_access.any(|it| it == at),
+                "not among those of its interface"
+            );
             assert!(client.leases > 0, "a client without leases stays");
             assert_eq!(self.leases_of(at).count(), client.leases as usize);
             for lease in self.leases_of(at) {
@@ -517,6 +608,10 @@ impl Table {
         hash(&self.key, &link_bytes(link), duid)
     }
 
+    fn duid_hash(&self, duid: &[u8]) -> u32 {
+        hash(&self.key, &[], duid)
+    }
+
     fn address_hash(&self, link: AccessLink, address: Ipv6Addr) -> u32 {
         hash(&self.key, &link_bytes(link), &address.octets())
     }
@@ -530,7 +625,7 @@ pub(crate) struct Given<'a> {
     pub(crate) address: Ipv6Addr,
 }
 
-fn is_same_link(one: AccessLink, other: AccessLink) -> bool {
+pub(crate) fn is_same_link(one: AccessLink, other: AccessLink) -> bool {
     one.access == other.access && same_vids(one.vlans, other.vlans)
 }
 

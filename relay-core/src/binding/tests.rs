@@ -369,13 +369,16 @@ fn pdr_g_5_and_6_limits_forward_without_installing() {
 
     assert_eq!(
         refused(|l| l.max_leases_per_client = 1),
-        ["noticed client_limit"]
+        ["noticed client_limit", "binding refused"]
     );
     assert_eq!(
         refused(|l| l.max_leases_per_interface = 1),
-        ["noticed interface_limit"]
+        ["noticed interface_limit", "binding refused"]
     );
-    assert_eq!(refused(|l| l.max_bindings = 1), ["noticed table_full"]);
+    assert_eq!(
+        refused(|l| l.max_bindings = 1),
+        ["noticed table_full", "binding refused"]
+    );
 }
 
 #[test]

@@ -2,16 +2,19 @@
 
 use alloc::vec::Vec;
 
-use super::client::Client;
+use super::client::Place;
+use super::refused::{Holder, Refused};
 use super::table::Binding;
 use super::{Bindings, Context};
 use crate::effect::{BindingAction, BindingEvent, Effect};
 use crate::relaying::link::Links;
-use crate::types::Prefix;
+use crate::types::{AccessLink, Prefix};
 use crate::view::{BindingState, BindingView, Cursor, Filter, Origin, Page, SubscriberView};
 
 /// Clients looked at for each one that a page may hold.
 const LOOKED_AT_PER_CLIENT: usize = 4;
+/// Cursors from here on stand in the list of refused leases.
+const REFUSED_FROM: u32 = 1 << 31;
 
 impl Bindings {
     /// The client of a slot with those of its leases that `is_meant`; `None` where that is none.
@@ -35,24 +38,8 @@ impl Bindings {
         if bindings.is_empty() {
             return None;
         }
-        let link = links.by_id(client.link.access);
-        let mut interface_id = Vec::new();
-        if let Some(link) = link {
-            link.write_interface_id(&mut interface_id, client.link.vlans);
-        }
-        let subscriber_id = link.map(|link| link.access.subscriber_id.clone());
-        Some(SubscriberView {
-            duid: client.duid.to_vec(),
-            link: client.link,
-            link_address: client.place.link_address,
-            client_address: client.place.address,
-            mac: client.place.mac,
-            interface_id,
-            remote_id: link
-                .and_then(|link| link.remote_id_text(client.place.mac, client.link.vlans)),
-            subscriber_id: subscriber_id.filter(|id| !id.is_empty()),
-            bindings,
-        })
+        let bare = bare_view(links, client.link, &client.duid, client.place);
+        Some(SubscriberView { bindings, ..bare })
     }
 
     fn binding_view(&self, binding: &Binding) -> BindingView {
@@ -80,9 +67,14 @@ impl Bindings {
         self.view(links, owner.client, |_, _| true)
     }
 
-    /// A page of the clients that match.
+    /// A page of the clients that match: those of the table, then those that have nothing in it
+    /// but leases over a limit.
+    // req: SNP-40
     pub(crate) fn page(&self, links: &Links, filter: &Filter, from: Cursor, limit: usize) -> Page {
         let limit = limit.max(1);
+        if from.0 >= REFUSED_FROM {
+            return self.refused_page(links, filter, from, limit);
+        }
         let looked_at = u32::try_from(limit.saturating_mul(LOOKED_AT_PER_CLIENT));
         let end = self.table.clients_end();
         let stop = from
@@ -92,16 +84,91 @@ impl Bindings {
         let mut subscribers = Vec::new();
         let mut next = from.0;
         while next < stop && subscribers.len() < limit {
-            let client = self.table.client(next);
-            if client.is_some_and(|client| is_client_meant(filter, client)) {
-                subscribers.extend(self.view(links, next, |_, b| is_lease_meant(filter, b)));
+            subscribers.extend(self.matching(links, filter, next));
+            next += 1;
+        }
+        let is_more = next < end;
+        let refused = (self.refused.len() > 0).then_some(Cursor(REFUSED_FROM));
+        Page {
+            subscribers,
+            next: if is_more { Some(Cursor(next)) } else { refused },
+        }
+    }
+
+    /// What of a client matches, its leases over a limit included.
+    fn matching(&self, links: &Links, filter: &Filter, at: u32) -> Option<SubscriberView> {
+        let client = self.table.client(at)?;
+        if !is_client_meant(filter, client.link, &client.duid, client.place) {
+            return None;
+        }
+        let view = self.view(links, at, |_, binding| {
+            is_lease_meant(
+                filter,
+                binding.prefix,
+                BindingState::Active,
+                Origin::Snooped,
+            )
+        });
+        if self.refused.len() == 0 {
+            return view;
+        }
+        let bare = || bare_view(links, client.link, &client.duid, client.place);
+        self.with_refused(view.unwrap_or_else(bare), filter)
+    }
+
+    fn refused_page(&self, links: &Links, filter: &Filter, from: Cursor, limit: usize) -> Page {
+        let mut subscribers = Vec::new();
+        let mut next = (from.0 - REFUSED_FROM) as usize;
+        while let Some(refused) = self.refused.get(next).filter(|_| subscribers.len() < limit) {
+            let Holder { link, duid, place } = &refused.holder;
+            let is_first = || {
+                !self
+                    .refused
+                    .iter()
+                    .take(next)
+                    .any(|it| it.is_of(*link, duid))
+            };
+            if is_client_meant(filter, *link, duid, *place)
+                && self.table.find_client(*link, duid).is_none()
+                && is_first()
+            {
+                let bare = bare_view(links, *link, duid, *place);
+                subscribers.extend(self.with_refused(bare, filter));
             }
             next += 1;
         }
+        let is_more = next < self.refused.len();
         Page {
             subscribers,
-            next: (next < end).then_some(Cursor(next)),
+            // The list is far shorter than the rest of the numbers.
+            next: is_more.then_some(Cursor(REFUSED_FROM + next as u32)),
         }
+    }
+
+    /// Adds the leases over a limit of a client; `None` where it has none at all then.
+    fn with_refused(&self, mut view: SubscriberView, filter: &Filter) -> Option<SubscriberView> {
+        for refused in self.refused.iter() {
+            let binding = &refused.binding;
+            if refused.is_of(view.link, &view.duid)
+                && is_lease_meant(filter, binding.prefix, binding.state, binding.origin)
+            {
+                view.bindings.push(binding.clone());
+            }
+        }
+        view.bindings
+            .sort_by_key(|binding| (binding.ia_type, binding.iaid, binding.prefix));
+        (!view.bindings.is_empty()).then_some(view)
+    }
+
+    /// Tells of a lease over a limit.
+    pub(super) fn refused_event(&self, cx: &mut Context<'_>, refused: &Refused) {
+        let Holder { link, duid, place } = &refused.holder;
+        let mut view = bare_view(cx.links, *link, duid, *place);
+        view.bindings.push(refused.binding.clone());
+        cx.out.push(Effect::Binding(BindingEvent {
+            action: BindingAction::Refused,
+            subscriber: Some(view.into()),
+        }));
     }
 
     /// Tells of a change of one lease that goes on.
@@ -116,15 +183,36 @@ impl Bindings {
     }
 }
 
-fn is_client_meant(filter: &Filter, client: &Client) -> bool {
-    filter.access.is_none_or(|it| it == client.link.access)
-        && filter.duid.as_ref().is_none_or(|it| **it == *client.duid)
-        && filter.mac.is_none_or(|it| Some(it) == client.place.mac)
+/// A client without its leases.
+fn bare_view(links: &Links, link: AccessLink, duid: &[u8], place: Place) -> SubscriberView {
+    let found = links.by_id(link.access);
+    let mut interface_id = Vec::new();
+    if let Some(found) = found {
+        found.write_interface_id(&mut interface_id, link.vlans);
+    }
+    let subscriber_id = found.map(|link| link.access.subscriber_id.clone());
+    SubscriberView {
+        duid: duid.to_vec(),
+        link,
+        link_address: place.link_address,
+        client_address: place.address,
+        mac: place.mac,
+        interface_id,
+        remote_id: found.and_then(|found| found.remote_id_text(place.mac, link.vlans)),
+        subscriber_id: subscriber_id.filter(|id| !id.is_empty()),
+        bindings: Vec::new(),
+    }
 }
 
-fn is_lease_meant(filter: &Filter, binding: &Binding) -> bool {
-    let touches = |it: Prefix| it.covers(&binding.prefix) || binding.prefix.covers(&it);
+fn is_client_meant(filter: &Filter, link: AccessLink, duid: &[u8], place: Place) -> bool {
+    filter.access.is_none_or(|it| it == link.access)
+        && filter.duid.as_ref().is_none_or(|it| **it == *duid)
+        && filter.mac.is_none_or(|it| Some(it) == place.mac)
+}
+
+fn is_lease_meant(filter: &Filter, prefix: Prefix, state: BindingState, origin: Origin) -> bool {
+    let touches = |it: Prefix| it.covers(&prefix) || prefix.covers(&it);
     filter.prefix.is_none_or(touches)
-        && filter.state.is_none_or(|it| it == BindingState::Active)
-        && filter.origin.is_none_or(|it| it == Origin::Snooped)
+        && filter.state.is_none_or(|it| it == state)
+        && filter.origin.is_none_or(|it| it == origin)
 }

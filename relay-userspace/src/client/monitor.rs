@@ -97,7 +97,9 @@ pub(super) fn text(event: &Event) -> String {
             interface,
             reason,
         } => format!("{time} capture {event} {interface}{}", because(reason)),
-        EventKind::Configuration { event } => format!("{time} configuration {event}"),
+        EventKind::Configuration { event, reason } => {
+            format!("{time} configuration {event}{}", because(reason))
+        }
         EventKind::Lost { events } => {
             format!("{time} lost {events} events: this monitor was too slow")
         }

@@ -24,7 +24,7 @@ pub(super) fn render(statistics: &Statistics, colour: bool) -> String {
         "Binding events",
         named("EVENT", &statistics.binding_events, colour),
     );
-    section("Routes", routes(statistics, colour));
+    section("Daemon", daemon(statistics, colour));
     section("Latency, capture to send", latency(statistics));
     let dataplane = &statistics.dataplane;
     section(
@@ -88,22 +88,24 @@ fn bindings(statistics: &Statistics, colour: bool) -> String {
     let mut text = unless_empty(&table, colour);
     let _ = writeln!(
         text,
-        "{} clients, {} Replies wait for their routes",
-        statistics.clients, statistics.held_replies
+        "{} clients, {} leases over a limit, {} Replies wait for their routes",
+        statistics.clients, statistics.bindings_refused, statistics.held_replies
     );
     text
 }
 
-fn routes(statistics: &Statistics, colour: bool) -> String {
+fn daemon(statistics: &Statistics, colour: bool) -> String {
     let routes = &statistics.routes;
     let all = [
-        ("installed now", routes.installed),
-        ("pending now", routes.pending),
-        ("failed now", routes.failed),
+        ("routes installed now", routes.installed),
+        ("routes pending now", routes.pending),
+        ("routes failed now", routes.failed),
         ("neighbours now", routes.neighbors),
-        ("refused by the kernel", routes.errors),
-        ("put back", routes.repaired),
-        ("queue overflows", routes.queue_overflows),
+        ("route writes refused by the kernel", routes.errors),
+        ("routes put back", routes.repaired),
+        ("route queue overflows", routes.queue_overflows),
+        ("configurations taken", statistics.reloads),
+        ("configurations refused", statistics.reloads_refused),
         ("events lost by monitors", statistics.events_lost),
         (
             "events not in the binding log",

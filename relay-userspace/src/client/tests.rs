@@ -25,7 +25,6 @@ use crate::watchers::Watchers;
 struct Running {
     daemon: Daemon,
     context: ControlContext,
-    config: watch::Sender<Arc<config::Config>>,
     observed: Arc<ObservedBy>,
     stop: CancellationToken,
     _dir: tempfile::TempDir,
@@ -81,12 +80,11 @@ fn daemon_with(clients: u32) -> Running {
     let now = boot_now();
     let (relay, observed) = relay_of((1..=clients).map(|n| subscriber(n, now)).collect());
     let counters = Arc::new(Counters::default());
-    let (config, configured) = watch::channel(Arc::new(config));
     let context = ControlContext {
         watchers: Watchers::new(relay.clone()),
         relay,
         counters: Arc::clone(&counters),
-        config: configured,
+        config: watch::channel(Arc::new(config)).1,
         interfaces: watch::channel(Arc::new(interfaces())).1,
         surroundings: watch::channel(Arc::new(surroundings())).1,
         routes: Arc::new(ThreeRoutes),
@@ -101,7 +99,6 @@ fn daemon_with(clients: u32) -> Running {
     Running {
         daemon,
         context,
-        config,
         observed,
         stop,
         _dir: dir,
@@ -361,12 +358,22 @@ async fn reload_is_an_event() {
     let running = daemon_with(1);
     let mut stream = running.daemon.stream("/v1/events", &[]).await.unwrap();
 
-    let same = Arc::clone(&running.config.borrow());
-    running.config.send_replace(same);
+    running.context.events.publish_reload(None);
+    running.context.events.publish_reload(Some("line 3"));
 
-    let line = stream.next().await.unwrap().expect("a line");
-    let event: crate::events::Event = serde_json::from_slice(&line).unwrap();
-    assert!(monitor::text(&event).ends_with(" configuration reloaded"));
+    let mut lines = monitor::Lines::default();
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let piece = stream.next().await.unwrap().expect("a line");
+        for line in lines.feed(&piece).unwrap() {
+            told.push(monitor::text(&serde_json::from_slice(&line).unwrap()));
+        }
+    }
+    assert!(told[0].ends_with(" configuration reloaded"));
+    assert!(told[1].ends_with(" configuration refused: line 3"));
+    let counters = &running.context.counters;
+    let counted = (counters.reloads.get(), counters.reloads_refused.get());
+    assert_eq!(counted, (1, 1));
 }
 
 #[tokio::test]

@@ -170,6 +170,8 @@ pub struct Statistics {
     pub clients: usize,
     /// Active leases.
     pub bindings: Vec<BindingCount>,
+    /// Leases over a limit that clients hold now, without routes.
+    pub bindings_refused: usize,
     /// Since the start or the last clear.
     pub binding_events: Vec<NamedCount>,
     /// Replies that wait for their routes now.
@@ -180,6 +182,10 @@ pub struct Statistics {
     pub latency: LatencyStatistics,
     /// The kernel programs.
     pub dataplane: DataplaneStatistics,
+    /// Configurations taken while the daemon runs.
+    pub reloads: u64,
+    /// Configurations refused while the daemon runs.
+    pub reloads_refused: u64,
     /// Events that slow monitors did not get.
     pub events_lost: u64,
     /// Binding events that the binding log did not get.
@@ -302,6 +308,7 @@ pub(super) fn statistics(context: &ControlContext, summary: &TableSummary) -> St
                 count: *count,
             })
             .collect(),
+        bindings_refused: summary.refused,
         binding_events: BindingAction::ALL
             .iter()
             .zip(&counters.binding_events)
@@ -331,6 +338,8 @@ pub(super) fn statistics(context: &ControlContext, summary: &TableSummary) -> St
                 .collect(),
             ring_lost: dataplane.ring_lost,
         },
+        reloads: counters.reloads.get(),
+        reloads_refused: counters.reloads_refused.get(),
         events_lost: counters.events_lost.get(),
         binding_log_skipped: counters.binding_log_skipped.get(),
     }
@@ -452,6 +461,8 @@ pub(super) fn clear_statistics(counters: &Counters) {
     counters.relay_latency.sum_nanos.clear();
     counters.routes.errors.clear();
     counters.routes.repaired.clear();
+    counters.reloads.clear();
+    counters.reloads_refused.clear();
     counters.events_lost.clear();
     counters.binding_log_skipped.clear();
     counters.route_queue_overflows.clear();

@@ -186,6 +186,9 @@ pub fn refusal_text(refusal: RouteRefusal) -> String {
         RouteRefusal::NoInterface => "the access interface does not exist".to_owned(),
         RouteRefusal::Superseded => "leased again later, to another client".to_owned(),
         RouteRefusal::NotFirstHop => "the client is behind another relay".to_owned(),
+        RouteRefusal::ClientLimit => "over max_leases_per_client".to_owned(),
+        RouteRefusal::InterfaceLimit => "over max_leases_per_interface".to_owned(),
+        RouteRefusal::TableFull => "over max_bindings".to_owned(),
         RouteRefusal::Kernel(errno) => {
             let error = nix::errno::Errno::from_raw(errno);
             format!("the kernel refused: {} ({error})", error.desc())

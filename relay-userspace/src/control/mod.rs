@@ -4,6 +4,7 @@
 //! routes or kernel programs work: it asks the relay thread through [`RelayHandle`] and the rest
 //! through the traits of [`view`].
 
+mod alarms;
 pub mod documents;
 mod filter;
 pub mod json;

@@ -125,7 +125,15 @@ async fn clear_binding(State(shared): State<Shared>, words: Words) -> Answer<Jso
     let clear: Clear = filter::clear_from_words(&words.0, &shared.context)?;
     let text = format!("{clear:?}");
     let relay = &shared.context.relay;
-    let cleared = relay.ask(|answer| Command::Clear(clear, answer)).await?;
+    let mut cleared = 0;
+    loop {
+        let part = relay.ask(|answer| Command::Clear(clear.clone(), answer));
+        let part = part.await?;
+        cleared += part.bindings;
+        if !part.more {
+            break;
+        }
+    }
     tracing::info!(cleared, what = text, "an operator removed bindings");
     Ok(Json(json!({"cleared": cleared})))
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::ControlContext;
+use super::alarms::Alarms;
 use crate::counters::{Direction, PortCounters};
 use crate::events::EventKind;
 
@@ -94,7 +95,7 @@ pub(super) fn totals(port: &PortCounters) -> (u64, u64) {
     (sum(Direction::ToServer), sum(Direction::FromServer))
 }
 
-/// Looks until `stop` is cancelled; tells of reloads too, which change what is looked at.
+/// Looks until `stop` is cancelled; at what the operator has to know of too.
 pub(super) async fn watch(
     context: ControlContext,
     health: Arc<ServerHealth>,
@@ -102,13 +103,13 @@ pub(super) async fn watch(
 ) {
     let mut clock = tokio::time::interval(LOOK_EVERY);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut config = context.config.clone();
+    let mut alarms = Alarms::default();
     loop {
         tokio::select! {
-            now = clock.tick() => look(&context, &health, now),
-            Ok(()) = config.changed() => context.events.publish(EventKind::Configuration {
-                event: "reloaded".to_owned(),
-            }),
+            now = clock.tick() => {
+                look(&context, &health, now);
+                alarms.look(&context.counters, now);
+            }
             () = stop.cancelled() => return,
         }
     }

@@ -97,6 +97,7 @@ struct Daemon {
     parts: RelayParts,
     metrics: Metrics,
     binding_log: BindingLogs,
+    events: Events,
     control: tokio::task::JoinHandle<std::io::Result<()>>,
     stop: CancellationToken,
     signals: Signals,
@@ -131,7 +132,7 @@ impl Daemon {
         let counters = Arc::new(Counters::default());
         let events = Events::new(Arc::clone(&counters));
         let socket = control::bind(&config.relay.run_dir)?;
-        let routes = crate::routes::prepare(&config.routes, Arc::clone(&counters))
+        let routes = crate::routes::prepare(&config.routes, Arc::clone(&counters), events.clone())
             .context("open netlink sockets")?;
         let interfaces = routes.interfaces.clone();
         let mut numbers = Numbers::default();
@@ -154,7 +155,7 @@ impl Daemon {
             routes: Arc::new(parts.routes.view()),
             dataplane: Arc::new(parts.dataplane.clone()),
             watchers: Watchers::new(parts.relay.clone()),
-            events,
+            events: events.clone(),
             started: jiff::Timestamp::now(),
         };
         let mut metrics = Metrics::new(&context);
@@ -177,6 +178,7 @@ impl Daemon {
             parts,
             metrics,
             binding_log,
+            events,
             control,
             stop,
             signals,

@@ -12,8 +12,12 @@ impl Daemon {
     pub(super) async fn reload(&mut self) {
         notify::reloading();
         match self.try_reload().await {
-            Ok(()) => tracing::info!("the configuration was reloaded"),
-            Err(lines) => {
+            Ok(()) => {
+                self.events.publish_reload(None);
+                tracing::info!("the configuration was reloaded");
+            }
+            Err(Refused { summary, lines }) => {
+                self.events.publish_reload(Some(&summary));
                 lines.iter().for_each(|line| tracing::error!("{line}"));
                 tracing::error!("the configuration was not reloaded; the old one stays in force");
             }
@@ -22,14 +26,11 @@ impl Daemon {
         self.tell_status();
     }
 
-    async fn try_reload(&mut self) -> Result<(), Vec<String>> {
-        let loaded = config::load(&self.file).map_err(|report| {
+    async fn try_reload(&mut self) -> Result<(), Refused> {
+        let loaded = config::load(&self.file).map_err(|report| Refused {
+            summary: report.summary(),
             // The drawing of the offending line says more than one line of text.
-            report
-                .render(false)
-                .lines()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
+            lines: report.render(false).lines().map(str::to_owned).collect(),
         })?;
         for (_, line) in loaded.report.lines() {
             tracing::warn!("{line}");
@@ -43,11 +44,11 @@ impl Daemon {
         }
         // First what can fail, so that a failure leaves everything as it was.
         let listening = self.metrics.listen(new.metrics.listen).await;
-        listening.map_err(|error| vec![error.to_string()])?;
+        listening.map_err(|error| Refused::because(&error.to_string()))?;
         if let Err(error) = self.log.reload(&new.log) {
             // Without effect on the new metrics address this would be half a reload.
             let _ = self.metrics.listen(old.metrics.listen).await;
-            return Err(vec![error.to_string()]);
+            return Err(Refused::because(&error.to_string()));
         }
         self.binding_log.write(new.relay.binding_log.clone()).await;
         let routes = new.routes.clone();
@@ -57,6 +58,21 @@ impl Daemon {
         }
         self.surround();
         Ok(())
+    }
+}
+
+/// Why a file was not taken: in one line, and at length.
+struct Refused {
+    summary: String,
+    lines: Vec<String>,
+}
+
+impl Refused {
+    fn because(reason: &str) -> Self {
+        Self {
+            summary: reason.to_owned(),
+            lines: vec![reason.to_owned()],
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use relay_core::input::Input;
 
 use super::run::RelayThread;
-use crate::handle::Command;
+use crate::handle::{Cleared, Command};
 use crate::wall_time::boot_now;
 
 /// Time for commands between two batches; one that was begun is finished.
@@ -57,9 +57,13 @@ impl RelayThread {
                 let _ = answer.send(states.collect());
             }
             Command::Clear(what, answer) => {
-                self.relay.handle_input(boot_now(), Input::Clear(what));
+                self.relay
+                    .handle_input(boot_now(), Input::Clear(what.clone()));
                 self.flush();
-                let _ = answer.send(self.relay.take_cleared());
+                let _ = answer.send(Cleared {
+                    bindings: self.relay.take_cleared(),
+                    more: self.relay.has(&what),
+                });
             }
             Command::Observe(observed) => self.relay.set_observed(observed),
             Command::ResendRoutes => self.follower.ask_for_everything(),

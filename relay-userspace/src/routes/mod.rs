@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::config::RoutesSection;
 use crate::counters::Counters;
+use crate::events::Events;
 use crate::interfaces::InterfaceTable;
 use follower::{Follower, Policy};
 
@@ -54,7 +55,11 @@ pub struct Prepared {
 ///
 /// # Errors
 /// What the kernel said.
-pub fn prepare(section: &RoutesSection, counters: Arc<Counters>) -> io::Result<Prepared> {
+pub fn prepare(
+    section: &RoutesSection,
+    counters: Arc<Counters>,
+    events: Events,
+) -> io::Result<Prepared> {
     let mut requests = netlink::Requests::open()?;
     let monitor = monitor::Monitor::open(requests.port()?)?;
     let table = monitor::interface_table(&mut requests)?;
@@ -70,6 +75,7 @@ pub fn prepare(section: &RoutesSection, counters: Arc<Counters>) -> io::Result<P
         thread: thread::RouteThread {
             follower: Arc::new(Mutex::new(follower)),
             counters,
+            events,
             requests,
             monitor,
             queue,

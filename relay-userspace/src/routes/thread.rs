@@ -15,7 +15,7 @@ use relay_core::effect::RouteChange;
 use relay_core::input::RouteOutcome;
 use tokio::sync::watch;
 
-use super::follower::{Follower, Policy, Write};
+use super::follower::{Follower, Policy, Write, next_hop};
 use super::message::Batch;
 use super::monitor::{self, Monitor};
 use super::neighbors::Neighbors;
@@ -23,6 +23,7 @@ use super::netlink::{BATCH_MAX, Requests};
 use super::objects;
 use super::queue::{Control, RouteQueue, Waiting};
 use crate::counters::Counters;
+use crate::events::Events;
 use crate::interfaces::InterfaceTable;
 
 /// Everything is compared with the kernel at least so often.
@@ -44,6 +45,7 @@ pub type OutcomeSink = Box<dyn FnMut(Vec<RouteOutcome>) -> bool + Send>;
 pub(super) struct RouteThread {
     pub(super) follower: Arc<Mutex<Follower>>,
     pub(super) counters: Arc<Counters>,
+    pub(super) events: Events,
     pub(super) requests: Requests,
     pub(super) monitor: Monitor,
     pub(super) queue: RouteQueue,
@@ -331,7 +333,16 @@ impl RouteThread {
     }
 
     fn report(&mut self) {
-        let outcomes = self.follower().take_outcomes();
+        let (outcomes, repaired) = {
+            let mut follower = self.follower();
+            (follower.take_outcomes(), follower.take_repaired())
+        };
+        for (prefix, target) in repaired {
+            let table = self.interfaces.borrow();
+            let interface = next_hop(target).and_then(|(_, index)| table.by_index(index));
+            let interface = interface.map(|interface| interface.name.as_str());
+            self.events.publish_route_repaired(prefix, interface);
+        }
         self.due.outcomes = None;
         if !outcomes.is_empty() && !(self.outcomes)(outcomes.clone()) {
             self.follower().give_back(outcomes);

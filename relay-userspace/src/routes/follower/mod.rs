@@ -81,6 +81,10 @@ impl Entry {
     }
 }
 
+/// Repaired routes that are told one by one between two looks; all of them are counted. An interface
+/// that comes back brings all its routes with it.
+const REPAIRED_MAX: usize = 256;
+
 /// Destination and metric: one route in the kernel.
 type Key = (Prefix, u32);
 
@@ -95,6 +99,8 @@ pub struct Follower {
     queue: VecDeque<Key>,
     /// By destination: bounded by the number of routes, however slow the reader.
     outcomes: HashMap<Prefix, RouteOutcome>,
+    /// Put back since the last look, at most [`REPAIRED_MAX`].
+    repaired: Vec<(Prefix, Target)>,
     /// Pending, installed, refused.
     counts: [u64; 3],
     /// What we believe may be wrong: compare with the kernel.
@@ -112,6 +118,7 @@ impl Follower {
             up: HashSet::new(),
             queue: VecDeque::new(),
             outcomes: HashMap::new(),
+            repaired: Vec::new(),
             counts: [0; 3],
             doubt: true,
             counters,
@@ -149,6 +156,11 @@ impl Follower {
     /// What became of routes since the last call.
     pub fn take_outcomes(&mut self) -> Vec<RouteOutcome> {
         self.outcomes.drain().map(|(_, outcome)| outcome).collect()
+    }
+
+    /// Routes that were put back since the last call.
+    pub fn take_repaired(&mut self) -> Vec<(Prefix, Target)> {
+        std::mem::take(&mut self.repaired)
     }
 
     /// Outcomes that could not be handed on; newer ones win.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use relay_core::input::{RouteOutcome, RouteRefusal};
 
-use super::{Follower, Key, State, Write, wanted_interface};
+use super::{Follower, Key, REPAIRED_MAX, State, Write, wanted_interface};
 use crate::routes::objects::{RouteKey, Target};
 
 impl Follower {
@@ -91,6 +91,9 @@ impl Follower {
                 entry.present = Some(target);
                 if std::mem::take(&mut entry.lost) {
                     self.counters.routes.repaired.inc();
+                    if self.repaired.len() < REPAIRED_MAX {
+                        self.repaired.push((key.0, target));
+                    }
                 }
                 self.settle(key, State::Installed);
             }
