@@ -19,6 +19,7 @@ pub mod notify;
 pub mod relay_thread;
 pub mod routes;
 pub mod state;
+pub mod store;
 pub mod surroundings;
 pub mod wall_time;
 pub mod watchers;

@@ -25,7 +25,7 @@ pub enum Layer {
     Unit,
     /// One relay in virtual time, requirement by requirement.
     Conformance,
-    /// Many relays in seeded worlds.
+    /// Many relays in seeded worlds; the store on disks that fail.
     Sim,
     /// The kernel programs on bytes. Needs root.
     Kernel,
@@ -53,14 +53,14 @@ impl Layer {
         }
     }
 
-    /// The test target of tests/Cargo.toml that is this layer; the unit layer has all others.
-    const fn target(self) -> Option<&'static str> {
+    /// The test targets of tests/Cargo.toml that are this layer; the unit layer has all others.
+    const fn targets(self) -> &'static [&'static str] {
         match self {
-            Self::Unit => None,
-            Self::Conformance => Some("conformance"),
-            Self::Sim => Some("simulation"),
-            Self::Kernel => Some("kernel"),
-            Self::Netns => Some("netns"),
+            Self::Unit => &[],
+            Self::Conformance => &["conformance"],
+            Self::Sim => &["simulation", "store"],
+            Self::Kernel => &["kernel"],
+            Self::Netns => &["netns"],
         }
     }
 
@@ -190,20 +190,17 @@ fn groups(layers: &[Layer]) -> Vec<Vec<Layer>> {
 fn selection(group: &[Layer], targets: &[String]) -> Option<Vec<String>> {
     let mut selection = Vec::new();
     for layer in group {
-        match layer.target() {
-            None => {
-                selection.extend(["--lib".to_owned(), "--bins".to_owned()]);
-                let own = Layer::ALL.map(Layer::target);
-                for target in targets {
-                    if !own.contains(&Some(target.as_str())) {
-                        selection.extend(["--test".to_owned(), target.clone()]);
-                    }
-                }
-            }
-            Some(target) if targets.iter().any(|it| it == target) => {
-                selection.extend(["--test".to_owned(), target.to_owned()]);
-            }
-            Some(_) => {}
+        let is_own = |target: &&String| match layer {
+            Layer::Unit => !Layer::ALL
+                .iter()
+                .any(|it| it.targets().contains(&target.as_str())),
+            layer => layer.targets().contains(&target.as_str()),
+        };
+        if *layer == Layer::Unit {
+            selection.extend(["--lib".to_owned(), "--bins".to_owned()]);
+        }
+        for target in targets.iter().filter(is_own) {
+            selection.extend(["--test".to_owned(), target.clone()]);
         }
     }
     (!selection.is_empty()).then_some(selection)

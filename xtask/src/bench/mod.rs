@@ -4,6 +4,7 @@ mod network;
 mod peers;
 mod relay;
 mod report;
+mod store;
 
 use std::process::ExitCode;
 
@@ -22,18 +23,31 @@ usage: cargo xtask bench relay [--rounds N] [--clients N] [--rate N] [--relay NA
   --unknown          no neighbour entries for the clients; see \"neighbour solicitations\" of each round
   --relay NAME       only this one; may be repeated: twinrelay, reflector, dhcrelay, dnsmasq
 
-  twinrelay is taken from TWINRELAY_BINARY, or built with --release.";
+  twinrelay is taken from TWINRELAY_BINARY, or built with --release.
+
+usage: cargo xtask bench store [--rounds N] [--milliseconds N] [--bindings N] [--folder DIR]
+
+  Durable changes of bindings a second, beside a bare log of the same bytes, round after round; then the
+  time to read many bindings at a start, and the memory that the store takes.
+
+  --rounds N         interleaved rounds (5)
+  --milliseconds N   length of one measurement (500)
+  --bindings N       for the scan (1000000)
+  --folder DIR       on the disk to be measured (target/store-bench); is deleted at the end";
 
 /// Runs the bench that the arguments name.
 pub fn main(args: &[String]) -> ExitCode {
     let mut args = args.iter().cloned();
     let result = match args.next().as_deref() {
         Some("relay") => relay::Options::parse(args).and_then(|options| relay::run(&options)),
+        Some("store") => store::main(args),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(())
         }
-        Some(other) => Err(format!("there is no bench {other:?}; there is: relay")),
+        Some(other) => Err(format!(
+            "there is no bench {other:?}; there are: relay, store"
+        )),
         None => Err(USAGE.into()),
     };
     match result {
