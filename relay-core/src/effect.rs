@@ -43,7 +43,7 @@ pub enum Effect {
     Neighbor(NeighborChange),
     /// A binding was changed.
     Binding(BindingEvent),
-    /// A durable store has something to do ([`crate::relay::Relay::set_kept`]).
+    /// A durable store has something to do ([`crate::relay::Relay::set_keeping`]).
     Record {
         /// What.
         change: RecordChange,

@@ -1,7 +1,6 @@
 //! Everything that can go into the core.
 
 use core::net::Ipv6Addr;
-use core::time::Duration;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -34,8 +33,11 @@ pub enum Input<'a> {
         through: u64,
     },
     /// How long this relay was away is known now: uncertain times of restored bindings were too
-    /// late by this much.
-    CorrectTimes(Duration),
+    /// late.
+    CorrectTimes {
+        /// By this much; negative: too early.
+        earlier_nanos: i64,
+    },
 }
 
 /// A datagram from an access interface, its UDP checksum already verified.

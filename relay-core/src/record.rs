@@ -12,6 +12,18 @@ use relay_common::net::MacAddr;
 use crate::time::Instant;
 use crate::types::{AccessLink, IaType, Iaid, Prefix};
 
+/// What a durable store asks of the core.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Keeping {
+    /// No changes are told: there is no store, or it cannot write.
+    #[default]
+    No,
+    /// Changes are told, and nothing waits for them.
+    Told,
+    /// Changes are told, and Replies that change a lease wait for them.
+    Awaited,
+}
+
 /// What the store must hold, or must not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RecordChange {

@@ -14,7 +14,7 @@ use crate::error::{Discard, Notice};
 use crate::hold::{Hold, Waits};
 use crate::input::{Clear, ClientDatagram, Input, ServerDatagram};
 use crate::outbox::Outbox;
-use crate::record::{Record, RecordKey};
+use crate::record::{Keeping, Record, RecordKey};
 use crate::relaying::forward::{self, Accepted};
 use crate::relaying::link::{Links, is_link_local};
 use crate::relaying::reply::{self, Delivery};
@@ -83,9 +83,9 @@ impl Relay {
                 bindings.restore(&mut cx, &restored);
             }
             Input::Stored { through } => self.hold.settle_record(through, &mut self.out),
-            Input::CorrectTimes(by) => {
+            Input::CorrectTimes { earlier_nanos } => {
                 let (bindings, mut cx) = self.bindings();
-                bindings.correct_times(&mut cx, by);
+                bindings.correct_times(&mut cx, earlier_nanos);
             }
         }
     }
@@ -131,14 +131,19 @@ impl Relay {
         self.bindings.is_looking()
     }
 
-    /// Whether a durable store keeps the bindings. Only then does [`Effect::Record`] come out, and
-    /// Replies wait for it; those that wait when the store fails leave at once.
-    pub fn set_kept(&mut self, is_kept: bool) {
-        self.bindings.set_kept(is_kept);
-        if !is_kept {
+    /// Whether a durable store keeps the bindings, and Replies wait for it. Those that wait leave
+    /// at once where they need not any more.
+    pub fn set_keeping(&mut self, keeping: Keeping) {
+        self.bindings.set_keeping(keeping);
+        if keeping != Keeping::Awaited {
             self.out.begin();
             self.hold.settle_record(u64::MAX, &mut self.out);
         }
+    }
+
+    /// New bindings get this number and those behind it, or later ones.
+    pub fn number_from(&mut self, id: u64) {
+        self.bindings.number_from(id);
     }
 
     /// A binding as the store has to hold it; `None` where it has ended since.

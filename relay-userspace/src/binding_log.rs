@@ -2,8 +2,7 @@
 //! say later who had which address (`[relay] binding_log`).
 //!
 //! A reader of the event stream like `monitor`, so it never holds the relay up; what it could not
-//! write is counted. Decides when to write; where lines go and when a file is full is decided in
-//! [`file`].
+//! write is counted. Decides when to write; where lines go and when a file is full: `file.rs`.
 
 pub mod file;
 

@@ -13,6 +13,7 @@ use relay_core::view::{Cursor, Filter, Page, SubscriberView, TableSummary};
 use tokio::sync::oneshot;
 
 use crate::interfaces::InterfaceTable;
+use crate::state::Kept;
 
 /// Commands that may wait for the relay thread at one time.
 pub const COMMANDS_MAX: usize = 4096;
@@ -38,6 +39,8 @@ pub enum Command {
     Observe(bool),
     /// The follower's queue overflowed: send every wanted route and neighbour again.
     ResendRoutes,
+    /// What was chosen once, for the store.
+    Keep(Box<Kept>),
     /// Send what is queued, then end.
     Stop,
 }
@@ -58,6 +61,9 @@ pub struct Surroundings {
     pub relay: relay_core::config::RelayConfig,
     /// For sockets and kernel programs, in the order of `relay.access`.
     pub access: Vec<AccessPort>,
+    /// Names of access interfaces by their numbers; those that left the configuration, and those
+    /// that only the store remembers, too.
+    pub access_names: Vec<String>,
     /// Names of servers, in the order of `relay.servers`: the counters' labels.
     pub server_names: Vec<String>,
     /// Source of RELAY-FORW; `None` while no address is fit.

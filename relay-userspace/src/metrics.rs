@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +17,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use relay_core::effect::BindingAction;
 use relay_core::error::{Discard, Notice};
+use relay_core::types::AccessId;
 use relay_core::view::{Origin, TableSummary};
 use relay_core::wire::iana::message_type_name;
 use tokio::net::TcpListener;
@@ -26,6 +28,7 @@ use crate::control::json::{access_name, origin_name};
 use crate::control::view::{DataplaneCounters, DataplaneView};
 use crate::counters::{Counter, Counters, Direction, LATENCY_BOUNDS_MICROS, ShellDrop};
 use crate::handle::{Command, RelayHandle, Surroundings};
+use crate::store::{COMMIT_BUCKETS_MICROS, State, Status};
 
 /// What prometheus-client writes.
 const EXPOSITION_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -41,6 +44,8 @@ pub struct MetricsContext {
     pub surroundings: watch::Receiver<Arc<Surroundings>>,
     /// The kernel programs.
     pub dataplane: Arc<dyn DataplaneView>,
+    /// What survives a restart.
+    pub store: Arc<Status>,
 }
 
 /// Binds `[metrics] listen`; apart from [`serve`] so that a start or reload can refuse.
@@ -74,14 +79,20 @@ pub async fn serve(
     }
 }
 
-async fn scrape(State(context): State<MetricsContext>) -> Response {
+async fn scrape(extract::State(context): extract::State<MetricsContext>) -> Response {
     let summary = match context.relay.ask(Command::Summary).await {
         Ok(summary) => summary,
         Err(busy) => return (StatusCode::SERVICE_UNAVAILABLE, busy.to_string()).into_response(),
     };
     let surroundings = Arc::clone(&context.surroundings.borrow());
     let dataplane = context.dataplane.read();
-    let text = exposition(&context.counters, &surroundings, &summary, &dataplane);
+    let text = exposition(
+        &context.counters,
+        &surroundings,
+        &summary,
+        &dataplane,
+        &context.store,
+    );
     ([(CONTENT_TYPE, EXPOSITION_TYPE)], text).into_response()
 }
 
@@ -91,15 +102,17 @@ pub fn exposition(
     surroundings: &Surroundings,
     summary: &TableSummary,
     dataplane: &DataplaneCounters,
+    store: &Status,
 ) -> String {
     let mut families = port_families(counters);
     families.extend(table_families(counters, surroundings, summary));
     families.extend(route_families(counters));
     families.extend(dataplane_families(dataplane));
     families.push(reload_family(counters));
+    families.extend(store_families(store));
     let samples = Samples {
         families,
-        latency: LatencySample::of(counters),
+        histograms: [relay_latency(counters), store_commits(store)],
     };
     let mut registry = Registry::with_prefix("twinrelay");
     registry.register_collector(Box::new(samples));
@@ -202,13 +215,8 @@ fn table_families(
     surroundings: &Surroundings,
     summary: &TableSummary,
 ) -> Vec<Family> {
-    let access = &surroundings.relay.access;
-    let name_of = |id| {
-        access
-            .iter()
-            .find(|it| it.id == id)
-            .map(|it| it.name.clone())
-    };
+    let names = &surroundings.access_names;
+    let name_of = |id: AccessId| names.get(usize::from(id.0)).cloned();
     let bindings = summary.active.iter().map(|(id, ia_type, count)| {
         let labels = vec![
             ("link", access_name(&name_of, *id)),
@@ -327,29 +335,81 @@ fn dataplane_families(dataplane: &DataplaneCounters) -> Vec<Family> {
     ]
 }
 
-/// Capture to send.
+fn store_families(store: &Status) -> Vec<Family> {
+    let now = store.state();
+    let state = |name: &str, is_it: bool| (vec![("state", name.to_owned())], u64::from(is_it));
+    let counters = &store.counters;
+    let total = |counter: &AtomicU64| alone(counter.load(Ordering::Relaxed));
+    vec![
+        gauge(
+            "store_state",
+            "1 for the state that the store is in",
+            vec![
+                state("ok", now == State::Ok),
+                state("degraded", matches!(now, State::Degraded { .. })),
+                state("off", matches!(now, State::Off(_))),
+            ],
+        ),
+        counter(
+            "store_records",
+            "Changes of bindings made durable",
+            total(&counters.records),
+        ),
+        counter(
+            "store_failures",
+            "Writes of the store that failed",
+            total(&counters.failures),
+        ),
+        counter(
+            "store_rewrites",
+            "Times that all bindings were written again",
+            total(&counters.rewrites),
+        ),
+        counter(
+            "store_damaged_bytes",
+            "Bytes of the store that could not be read",
+            total(&counters.damaged_bytes),
+        ),
+    ]
+}
+
+/// Samples of one histogram; its unit is seconds.
 #[derive(Debug)]
-struct LatencySample {
+struct Histogram {
+    name: &'static str,
+    help: &'static str,
     sum_secs: f64,
-    count: u64,
+    /// Upper bound and count.
     buckets: Vec<(f64, u64)>,
 }
 
-impl LatencySample {
-    fn of(counters: &Counters) -> Self {
-        let histogram = &counters.relay_latency;
-        let bounds = LATENCY_BOUNDS_MICROS
-            .iter()
-            .map(|&micros| micros as f64 / 1e6);
-        let buckets: Vec<(f64, u64)> = bounds
+fn relay_latency(counters: &Counters) -> Histogram {
+    let histogram = &counters.relay_latency;
+    let bounds = LATENCY_BOUNDS_MICROS.iter();
+    Histogram {
+        name: "relay_latency",
+        help: "From capture to send",
+        sum_secs: histogram.sum_nanos.get() as f64 / 1e9,
+        buckets: bounds
+            .map(|&micros| micros as f64 / 1e6)
             .chain([f64::INFINITY])
             .zip(histogram.buckets.iter().map(Counter::get))
-            .collect();
-        Self {
-            sum_secs: histogram.sum_nanos.get() as f64 / 1e9,
-            count: buckets.iter().map(|(_, count)| count).sum(),
-            buckets,
-        }
+            .collect(),
+    }
+}
+
+fn store_commits(store: &Status) -> Histogram {
+    let (counts, sum) = store.commit_times.read();
+    let bounds = COMMIT_BUCKETS_MICROS.iter();
+    Histogram {
+        name: "store_commit",
+        help: "From the first change of a commit to its being durable",
+        sum_secs: sum.as_secs_f64(),
+        buckets: bounds
+            .map(|&micros| micros as f64 / 1e6)
+            .chain([f64::INFINITY])
+            .zip(counts)
+            .collect(),
     }
 }
 
@@ -357,7 +417,7 @@ impl LatencySample {
 #[derive(Debug)]
 struct Samples {
     families: Vec<Family>,
-    latency: LatencySample,
+    histograms: [Histogram; 2],
 }
 
 impl Collector for Samples {
@@ -374,19 +434,17 @@ impl Collector for Samples {
                 }
             }
         }
-        let LatencySample {
-            sum_secs,
-            count,
-            buckets,
-        } = &self.latency;
-        encoder
-            .encode_descriptor(
-                "relay_latency",
-                "From capture to send",
-                Some(&Unit::Seconds),
-                MetricType::Histogram,
-            )?
-            .encode_histogram::<Labels>(*sum_secs, *count, buckets, None)?;
+        for histogram in &self.histograms {
+            let count = histogram.buckets.iter().map(|(_, count)| count).sum();
+            encoder
+                .encode_descriptor(
+                    histogram.name,
+                    histogram.help,
+                    Some(&Unit::Seconds),
+                    MetricType::Histogram,
+                )?
+                .encode_histogram::<Labels>(histogram.sum_secs, count, &histogram.buckets, None)?;
+        }
         encoder
             .encode_descriptor("build", "The running daemon", None, MetricType::Info)?
             .encode_info(&vec![("version", env!("CARGO_PKG_VERSION"))])
@@ -406,7 +464,7 @@ fn encode_value(
 
 #[cfg(test)]
 mod tests {
-    use relay_core::types::{AccessId, IaType};
+    use relay_core::types::IaType;
 
     use super::*;
     use crate::testing::surroundings;
@@ -433,7 +491,9 @@ mod tests {
             ring_lost: 1,
         };
 
-        let text = exposition(&counters, &surroundings(), &summary, &dataplane);
+        let store = Status::off(String::new());
+
+        let text = exposition(&counters, &surroundings(), &summary, &dataplane, &store);
 
         let zero = |line: &&str| !line.ends_with(" 0") || line.contains("le=");
         let lines: Vec<&str> = text.lines().filter(zero).collect();
@@ -450,6 +510,7 @@ mod tests {
             &surroundings(),
             &TableSummary::default(),
             &DataplaneCounters::default(),
+            &Status::off(String::new()),
         );
 
         let names = Discard::ALL.iter().map(|it| it.name());

@@ -39,8 +39,20 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    fn access(&mut self, name: &str) -> AccessId {
+    /// Of an access interface.
+    pub fn access(&mut self, name: &str) -> AccessId {
         AccessId(number(&mut self.access, name))
+    }
+
+    /// By number: the names of all access interfaces that have one.
+    pub fn access_names(&self) -> Vec<String> {
+        let mut names = vec![String::new(); self.access.len()];
+        for (name, number) in &self.access {
+            if let Some(place) = names.get_mut(usize::from(*number)) {
+                place.clone_from(name);
+            }
+        }
+        names
     }
 
     fn server(&mut self, name: &str) -> ServerId {
@@ -121,6 +133,7 @@ pub fn join(
     let surroundings = Surroundings {
         relay,
         access: ports,
+        access_names: numbers.access_names(),
         server_names,
         source_address,
         interfaces: Arc::clone(table),

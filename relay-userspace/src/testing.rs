@@ -57,6 +57,7 @@ pub(crate) fn surroundings() -> Surroundings {
             held_replies_max: 10,
         },
         access: Vec::new(),
+        access_names: vec!["acc0".to_owned()],
         server_names: vec!["kea-a".to_owned()],
         source_address: Some("2001:db8:ff::1".parse().unwrap()),
         interfaces: Arc::new(interfaces()),

@@ -470,7 +470,7 @@ fn resend_removes_what_is_not_named_again() {
 
         bench.routes.queue.resend_begins();
         bench.send([put("2001:db8:2::/56", "fe80::2", 3)]);
-        bench.routes.queue.resend_ends();
+        bench.routes.queue.resend_ends(false);
 
         eventually("one left", || ours().lines().count() == 1);
         assert!(ours().contains("2001:db8:2::/56"));

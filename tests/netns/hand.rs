@@ -100,14 +100,26 @@ impl Granted {
 
     /// Leased addresses as `ADDRESS/128`, then prefixes, in the order of the message.
     pub(crate) fn destinations(&self) -> Vec<String> {
+        self.lifetimes().into_iter().map(|(it, _)| it).collect()
+    }
+
+    /// The same, with the valid lifetime of each in seconds.
+    pub(crate) fn lifetimes(&self) -> Vec<(String, u32)> {
         let leases = self
             .ias
             .iter()
             .flat_map(|(_, data)| read_options(&data[12..]));
+        let secs = |data: &[u8]| u32::from_be_bytes(data.try_into().expect("4 octets"));
         leases
             .filter_map(|(code, data)| match code {
-                5 => Some(format!("{}/128", address(&data[..16]))),
-                26 => Some(format!("{}/{}", address(&data[9..25]), data[8])),
+                5 => {
+                    let destination = format!("{}/128", address(&data[..16]));
+                    Some((destination, secs(&data[20..24])))
+                }
+                26 => {
+                    let destination = format!("{}/{}", address(&data[9..25]), data[8]);
+                    Some((destination, secs(&data[4..8])))
+                }
                 _ => None,
             })
             .collect()
@@ -194,17 +206,22 @@ impl HandClient {
         }
     }
 
+    fn ask(&self, message: &[u8], answer: u8) -> Granted {
+        self.try_ask(message, answer, PATIENCE)
+            .expect("a server answers")
+    }
+
     /// Sends a message and waits for an answer of this type; of all offers, for that of s1, whose preference
     /// is the highest.
-    fn ask(&self, message: &[u8], answer: u8) -> Granted {
+    fn try_ask(&self, message: &[u8], answer: u8, patience: Duration) -> Option<Granted> {
         self.say(message);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + patience;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let bytes = self.hear(left).expect("a server answers");
+            let bytes = self.hear(left)?;
             let (granted, preference) = Granted::read(&bytes).expect("an answer has a Server-Id");
             if bytes[0] == answer && (answer != ADVERTISE || preference == Some(255)) {
-                return granted;
+                return Some(granted);
             }
         }
     }
@@ -226,6 +243,14 @@ impl HandClient {
     pub(crate) fn lease(&mut self, prefixes: u32) -> Granted {
         let offered = self.solicit(prefixes);
         self.request(&offered)
+    }
+
+    /// An address and a prefix, or nothing where an answer takes longer than this.
+    pub(crate) fn try_lease(&mut self, patience: Duration) -> Option<Granted> {
+        let solicit = self.message(SOLICIT).ia_na(1, &[]).ia_pd(1, &[]);
+        let offered = self.try_ask(&solicit.build(), ADVERTISE, patience)?;
+        let request = self.with_ias(REQUEST, &offered);
+        self.try_ask(&request, REPLY, patience)
     }
 
     /// Sends a Release for all that was granted.

@@ -17,6 +17,7 @@ mod pcap;
 mod prefixes;
 mod probes;
 mod reload;
+mod restart;
 mod servers;
 mod tags;
 mod wire;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::effect::{Effect, RouteChange};
 use crate::input::{Input, RouteOutcome};
-use crate::record::{Record, RecordChange, Restored};
+use crate::record::{Keeping, Record, RecordChange, Restored};
 use crate::relay::Relay;
 use crate::testing::*;
 use crate::time::Instant;
@@ -29,7 +29,7 @@ fn kept_relay(with_routes: bool) -> Relay {
         config.routes.neighbors = false;
         config.routes.enabled = with_routes;
     });
-    relay.set_kept(true);
+    relay.set_keeping(Keeping::Awaited);
     relay
 }
 
@@ -118,11 +118,21 @@ fn store_that_fails_holds_nobody_back() {
     let mut relay = kept_relay(false);
     A.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
 
-    relay.set_kept(false);
+    relay.set_keeping(Keeping::No);
     assert_eq!(records(&run(&mut relay)), ["client"]);
     let renewed = A.exchange(&mut relay, T0, iana::RENEW, &ia_pd(1, &[(P, 100)]));
 
     assert_eq!(records(&renewed), ["client"]);
+}
+
+#[test]
+fn store_that_is_written_anew_is_told_and_not_waited_for() {
+    let mut relay = kept_relay(false);
+
+    relay.set_keeping(Keeping::Told);
+    let told = A.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
+
+    assert_eq!(records(&told), ["record 1: put 1", "client"]);
 }
 
 #[test]
@@ -193,7 +203,12 @@ fn snp_36_uncertain_times_are_put_right_and_renewed_ones_are_not() {
         &ia_pd(1, &[("2001:db8:200::/56", 100)]),
     );
 
-    relay.handle_input(T0, Input::CorrectTimes(Duration::from_secs(60)));
+    relay.handle_input(
+        T0,
+        Input::CorrectTimes {
+            earlier_nanos: 60_000_000_000,
+        },
+    );
     relay.handle_timeout(T0);
 
     let ends = |text: &str| {

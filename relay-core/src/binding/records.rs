@@ -5,13 +5,12 @@
 //! are there. Must not know of files.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::client::Place;
 use super::table::Given;
 use super::{Bindings, Context};
 use crate::effect::Effect;
-use crate::record::{Record, RecordChange, RecordKey, Restored};
+use crate::record::{Keeping, Record, RecordChange, RecordKey, Restored};
 use crate::snoop::Lease;
 use crate::time::Instant;
 use crate::view::RouteState;
@@ -22,8 +21,7 @@ const SLICE: u32 = 1024;
 /// Numbers of bindings and of their changes.
 #[derive(Default)]
 pub(crate) struct Records {
-    /// Somebody keeps them.
-    is_kept: bool,
+    keeping: Keeping,
     /// Of the newest binding.
     last_id: u64,
     /// Of the newest change.
@@ -37,13 +35,17 @@ pub(crate) struct Records {
 #[derive(Clone, Copy)]
 struct Correction {
     next: u32,
-    by: Duration,
+    earlier_nanos: i64,
 }
 
 impl Bindings {
-    /// Whether changes are told, and waited for.
-    pub(crate) const fn set_kept(&mut self, is_kept: bool) {
-        self.records.is_kept = is_kept;
+    pub(crate) const fn set_keeping(&mut self, keeping: Keeping) {
+        self.records.keeping = keeping;
+    }
+
+    /// New bindings get this number and those behind it, or later ones.
+    pub(crate) fn number_from(&mut self, id: u64) {
+        self.records.last_id = self.records.last_id.max(id.saturating_sub(1));
     }
 
     /// The newest change that came out of the last Reply, which has to wait for it.
@@ -77,11 +79,13 @@ impl Bindings {
     }
 
     fn tell_record(&mut self, cx: &mut Context<'_>, change: RecordChange) {
-        if !self.records.is_kept {
+        if self.records.keeping == Keeping::No {
             return;
         }
         self.records.sequence += 1;
-        self.records.awaited = self.records.sequence;
+        if self.records.keeping == Keeping::Awaited {
+            self.records.awaited = self.records.sequence;
+        }
         cx.out.push(Effect::Record {
             change,
             sequence: self.records.sequence,
@@ -225,12 +229,15 @@ impl Bindings {
         }
     }
 
-    /// Uncertain times are later than they should be by this much.
-    pub(crate) fn correct_times(&mut self, cx: &mut Context<'_>, by: Duration) {
+    /// Uncertain times are later than they should be by this much; negative: earlier.
+    pub(crate) fn correct_times(&mut self, cx: &mut Context<'_>, earlier_nanos: i64) {
         while self.records.correction.is_some() {
             self.correct_slice(cx);
         }
-        self.records.correction = Some(Correction { next: 0, by });
+        self.records.correction = Some(Correction {
+            next: 0,
+            earlier_nanos,
+        });
     }
 
     /// Whether slices of a correction are to come.
@@ -240,7 +247,11 @@ impl Bindings {
 
     /// One slice of it.
     pub(crate) fn correct_slice(&mut self, cx: &mut Context<'_>) {
-        let Some(Correction { next, by }) = self.records.correction else {
+        let Some(Correction {
+            next,
+            earlier_nanos,
+        }) = self.records.correction
+        else {
             return;
         };
         let end = self.table.bindings_end();
@@ -249,13 +260,16 @@ impl Bindings {
             let Some(binding) = self.table.binding_mut(at).filter(|it| it.is_uncertain) else {
                 continue;
             };
-            binding.cltt = earlier(binding.cltt, by);
-            let preferred_until = earlier(binding.preferred_until, by);
-            let valid_until = earlier(binding.valid_until, by);
+            binding.cltt = earlier(binding.cltt, earlier_nanos);
+            let preferred_until = earlier(binding.preferred_until, earlier_nanos);
+            let valid_until = earlier(binding.valid_until, earlier_nanos);
             self.table.set_times(at, preferred_until, valid_until);
             self.record_put(cx, at);
         }
-        self.records.correction = (stop < end).then_some(Correction { next: stop, by });
+        self.records.correction = (stop < end).then_some(Correction {
+            next: stop,
+            earlier_nanos,
+        });
     }
 }
 
@@ -268,6 +282,9 @@ fn secs_between(now: Instant, until: Instant) -> u32 {
     u32::try_from(secs).unwrap_or(u32::MAX - 1)
 }
 
-fn earlier(at: Instant, by: Duration) -> Instant {
-    if at == Instant::NEVER { at } else { at - by }
+fn earlier(at: Instant, by_nanos: i64) -> Instant {
+    if at == Instant::NEVER {
+        return at;
+    }
+    Instant::from_nanos(at.as_nanos().saturating_add_signed(-by_nanos))
 }

@@ -112,6 +112,9 @@ fn daemon(statistics: &Statistics, colour: bool) -> String {
             statistics.binding_log_skipped,
         ),
         ("frames lost by the ring", statistics.dataplane.ring_lost),
+        ("bindings made durable", statistics.store.records),
+        ("writes of the store failed", statistics.store.failures),
+        ("rewrites of the store", statistics.store.rewrites),
     ];
     let rows: Vec<NamedCount> = all
         .into_iter()

@@ -89,6 +89,7 @@ fn daemon_with(clients: u32) -> Running {
         surroundings: watch::channel(Arc::new(surroundings())).1,
         routes: Arc::new(ThreeRoutes),
         dataplane: Arc::new(NoDataplane),
+        store: Arc::new(crate::store::Status::off("no store here".to_owned())),
         events: Events::new(counters),
         started: jiff::Timestamp::now(),
     };

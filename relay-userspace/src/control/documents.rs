@@ -1,10 +1,12 @@
 //! Short answers, each made at once: interfaces, servers, statistics, version.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use jiff::Timestamp;
 use relay_core::effect::BindingAction;
 use relay_core::error::{Discard, Notice};
-use relay_core::types::IfIndex;
+use relay_core::types::{AccessId, IfIndex};
 use relay_core::view::TableSummary;
 use relay_core::wire::iana::message_type_name;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,7 @@ use crate::counters::{
     Counter, Counters, Direction, LATENCY_BOUNDS_MICROS, PortCounters, ShellDrop,
 };
 use crate::handle::PortState;
+use crate::store::{State, Status};
 use crate::wall_time::WallTime;
 
 /// An element of `show interfaces --json`.
@@ -148,6 +151,27 @@ pub struct DataplaneStatistics {
     pub ring_lost: u64,
 }
 
+/// The store of bindings.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct StoreStatistics {
+    /// `ok`, `degraded`, `off`.
+    pub state: String,
+    /// Why it is not `ok`.
+    pub reason: Option<String>,
+    /// Since when it is degraded.
+    pub since: Option<String>,
+    /// Writes made durable.
+    pub commits: u64,
+    /// Changes in them.
+    pub records: u64,
+    /// Writes that failed.
+    pub failures: u64,
+    /// Times that all bindings were written again.
+    pub rewrites: u64,
+    /// Bytes that could not be read.
+    pub damaged_bytes: u64,
+}
+
 /// A number with one label.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct NamedCount {
@@ -186,6 +210,8 @@ pub struct Statistics {
     pub reloads: u64,
     /// Configurations refused while the daemon runs.
     pub reloads_refused: u64,
+    /// What survives a restart.
+    pub store: StoreStatistics,
     /// Events that slow monitors did not get.
     pub events_lost: u64,
     /// Binding events that the binding log did not get.
@@ -290,10 +316,8 @@ pub(super) fn statistics(context: &ControlContext, summary: &TableSummary) -> St
         .clone();
     let dataplane = context.dataplane.read();
     let surroundings = Arc::clone(&context.surroundings.borrow());
-    let name_of = |access| {
-        let found = surroundings.relay.access.iter().find(|it| it.id == access);
-        found.map(|it| it.name.clone())
-    };
+    let names = &surroundings.access_names;
+    let name_of = |access: AccessId| names.get(usize::from(access.0)).cloned();
     Statistics {
         messages: ports.iter().flat_map(|port| messages(port)).collect(),
         drops: ports.iter().flat_map(|port| drops(port)).collect(),
@@ -340,8 +364,32 @@ pub(super) fn statistics(context: &ControlContext, summary: &TableSummary) -> St
         },
         reloads: counters.reloads.get(),
         reloads_refused: counters.reloads_refused.get(),
+        store: store(&context.store),
         events_lost: counters.events_lost.get(),
         binding_log_skipped: counters.binding_log_skipped.get(),
+    }
+}
+
+fn store(status: &Status) -> StoreStatistics {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (state, reason, since) = match status.state() {
+        State::Ok => ("ok", None, None),
+        State::Degraded { reason, since } => {
+            let since = Timestamp::try_from(since).ok();
+            ("degraded", Some(reason), since.map(|it| it.to_string()))
+        }
+        State::Off(reason) => ("off", Some(reason), None),
+    };
+    let counters = &status.counters;
+    StoreStatistics {
+        state: state.to_owned(),
+        reason,
+        since,
+        commits: count(&counters.commits),
+        records: count(&counters.records),
+        failures: count(&counters.failures),
+        rewrites: count(&counters.rewrites),
+        damaged_bytes: count(&counters.damaged_bytes),
     }
 }
 

@@ -26,6 +26,7 @@ use crate::counters::Counters;
 use crate::events::Events;
 use crate::handle::{RelayHandle, Surroundings};
 use crate::interfaces::InterfaceTable;
+use crate::store::Status;
 use crate::watchers::Watchers;
 use view::{DataplaneView, RoutesView};
 
@@ -49,6 +50,8 @@ pub struct ControlContext {
     pub routes: Arc<dyn RoutesView>,
     /// For `show statistics`.
     pub dataplane: Arc<dyn DataplaneView>,
+    /// For `show statistics`.
+    pub store: Arc<Status>,
     /// For `monitor`.
     pub events: Events,
     /// Those who run it.

@@ -132,20 +132,16 @@ pub(super) async fn bindings(context: &ControlContext, asked: Asked) -> Result<R
 }
 
 /// Names of access interfaces, as they were when the answer began.
-struct Names(Vec<(AccessId, String)>);
+struct Names(Vec<String>);
 
 impl Names {
     fn of(context: &ControlContext) -> Self {
         let surroundings = context.surroundings.borrow();
-        let access = surroundings.relay.access.iter();
-        Self(access.map(|it| (it.id, it.name.clone())).collect())
+        Self(surroundings.access_names.clone())
     }
 
     fn name(&self, access: AccessId) -> String {
-        let name_of = |access| {
-            let found = self.0.iter().find(|(id, _)| *id == access);
-            found.map(|(_, name)| name.clone())
-        };
+        let name_of = |access: AccessId| self.0.get(usize::from(access.0)).cloned();
         access_name(&name_of, access)
     }
 }

@@ -27,6 +27,7 @@ use crate::interfaces::InterfaceTable;
 use crate::log::LogHandle;
 use crate::notify;
 use crate::state::{Kept, StateFile, make_relay_id};
+use crate::store::Opened;
 use crate::surroundings::{self, Joined, Numbers};
 use crate::watchers::Watchers;
 use parts::{BindingLogs, Metrics, RelayParts};
@@ -49,10 +50,12 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
     let config = Arc::new(loaded.config);
     let _lock = parts::lock(&config.relay.run_dir)?;
     let state = StateFile::new(&config.relay.state_dir);
-    let kept = load_state(&state);
     parts::prepare_folders(&config);
     crate::dataplane::learn_features(&config);
     privileges::drop_for(&config)?;
+    // As the user that will write it from now on.
+    let store = parts::open_store(&config.relay.state_dir);
+    let kept = load_state(&state, &store);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")
@@ -60,16 +63,20 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
         .build()
         .context("start tokio")?;
     runtime.block_on(async {
-        let daemon = Daemon::start(file, config, log, state, kept).await?;
+        let daemon = Daemon::start(file, config, log, state, kept, store).await?;
         daemon.serve().await
     })
 }
 
 /// What was kept, with a DUID in it.
-fn load_state(state: &StateFile) -> Kept {
-    let mut kept = state.load().unwrap_or_else(|error| {
-        tracing::warn!("{error}");
-        Kept::default()
+fn load_state(state: &StateFile, store: &Result<Opened, String>) -> Kept {
+    let stored = store.as_ref().ok().and_then(|store| store.facts().kept());
+    // Of a version without store, or of a time when it could not be used.
+    let mut kept = stored.unwrap_or_else(|| {
+        state.load().unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            Kept::default()
+        })
     });
     if kept.relay_id_bytes().is_none() {
         match make_relay_id() {
@@ -126,6 +133,7 @@ impl Daemon {
         log: LogHandle,
         state: StateFile,
         kept: Kept,
+        store: Result<Opened, String>,
     ) -> anyhow::Result<Self> {
         // Before anything that takes time: a SIGTERM during the start must stop, not kill.
         let signals = Signals::listen().context("listen to signals")?;
@@ -141,8 +149,18 @@ impl Daemon {
             .warnings
             .iter()
             .for_each(|warning| tracing::warn!("{warning}"));
-        let first = joined.surroundings.clone();
-        let parts = RelayParts::start(&config, first.clone(), routes, &counters, &events)?;
+        let mut first = joined.surroundings.clone();
+        let parts = RelayParts::start(
+            &config,
+            first.clone(),
+            routes,
+            &counters,
+            &events,
+            &mut numbers,
+            store,
+        )?;
+        // The store may remember interfaces that the configuration does not name.
+        first.access_names = numbers.access_names();
         let (surroundings, _) = watch::channel(Arc::new(first));
         let (config_sender, _) = watch::channel(Arc::clone(&config));
         let stop = CancellationToken::new();
@@ -155,6 +173,7 @@ impl Daemon {
             routes: Arc::new(parts.routes.view()),
             dataplane: Arc::new(parts.dataplane.clone()),
             watchers: Watchers::new(parts.relay.clone()),
+            store: Arc::clone(&parts.store),
             events: events.clone(),
             started: jiff::Timestamp::now(),
         };
@@ -250,9 +269,13 @@ impl Daemon {
         if self.saved.as_ref() == Some(&self.kept) {
             return;
         }
+        // Twice: whoever loses the store keeps the names that servers and peers know it by.
         if let Err(error) = self.state.save(&self.kept) {
             tracing::warn!("{error:#}");
         }
+        let kept = Box::new(self.kept.clone());
+        // Full: the next rewrite of the store or the next start brings it.
+        let _ = self.parts.relay.send(Command::Keep(kept));
         // Once is enough: the same words on every change of an interface help nobody.
         self.saved = Some(self.kept.clone());
     }

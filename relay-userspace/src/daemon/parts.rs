@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
@@ -27,13 +28,20 @@ use crate::dataplane::DataplaneHandle;
 use crate::events::Events;
 use crate::handle::{COMMANDS_MAX, Command, RelayBusy, RelayHandle, Surroundings};
 use crate::metrics::{self, MetricsContext};
-use crate::relay_thread::{self, FollowerChange, RelayThreadConfig, RouteBatch, RouteBatchKind};
+use crate::relay_thread::{
+    self, FollowerChange, RelayThreadConfig, RouteBatch, RouteBatchKind, Spawned,
+};
 use crate::routes::{Change, Prepared, QueueFull, RouteQueue, Routes};
+use crate::store::{Clock, Opened, Options, StateDir, Status};
+use crate::surroundings::Numbers;
 use crate::watchers::Watchers;
 
 /// Batches of routes between relay thread and follower. The follower's own queue merges them, so
 /// this one is nearly always empty.
 const ROUTE_BATCHES_MAX: usize = 1024;
+
+/// How long a killed daemon may take to be gone.
+const DYING: Duration = Duration::from_secs(2);
 
 /// Refuses a second daemon with the same `run_dir`; the lock ends with the process.
 pub(super) fn lock(run_dir: &Path) -> anyhow::Result<Flock<File>> {
@@ -46,7 +54,7 @@ pub(super) fn lock(run_dir: &Path) -> anyhow::Result<Flock<File>> {
         .write(true)
         .open(&path)
         .with_context(|| format!("open {}; check [relay] run_dir", path.display()))?;
-    let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+    let mut lock = hold(file).ok_or_else(|| {
         anyhow::anyhow!(
             "another twinrelay runs with run_dir = \"{}\"; stop it first, or set another run_dir",
             run_dir.display()
@@ -57,6 +65,27 @@ pub(super) fn lock(run_dir: &Path) -> anyhow::Result<Flock<File>> {
         .set_len(0)
         .and_then(|()| writeln!(lock, "{}", std::process::id()));
     Ok(lock)
+}
+
+/// A daemon that was killed holds its lock until the kernel has taken its programs off the
+/// interfaces: its successor waits for that.
+fn hold(mut file: File) -> Option<Flock<File>> {
+    let until = Instant::now() + DYING;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err(_) if Instant::now() >= until => return None,
+            Err((back, _)) => file = back,
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What survives a restart, or why nothing does.
+pub(super) fn open_store(state_dir: &Path) -> Result<Opened, String> {
+    let folder = StateDir::lock(state_dir).map_err(|error| error.to_string())?;
+    let opened = Opened::open(folder, Options::default(), Box::new(Clock::read));
+    opened.map_err(|error| error.to_string())
 }
 
 /// The address that the kernel would send from to this server.
@@ -82,6 +111,7 @@ pub(super) struct RelayParts {
     pub(super) relay: RelayHandle,
     pub(super) routes: Routes,
     pub(super) dataplane: DataplaneHandle,
+    pub(super) store: Arc<Status>,
     thread: JoinHandle<()>,
     bridge: JoinHandle<()>,
 }
@@ -93,6 +123,8 @@ impl RelayParts {
         routes: Prepared,
         counters: &Arc<Counters>,
         events: &Events,
+        numbers: &mut Numbers,
+        store: Result<Opened, String>,
     ) -> anyhow::Result<Self> {
         let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .context("make an eventfd")?;
@@ -100,7 +132,7 @@ impl RelayParts {
         let (commands, receiver) = sync_channel(COMMANDS_MAX);
         let relay = RelayHandle::new(commands, Arc::clone(&wake));
         let (sender, batches) = mpsc::channel(ROUTE_BATCHES_MAX);
-        let (thread, dataplane) = relay_thread::spawn(RelayThreadConfig {
+        let config = RelayThreadConfig {
             initial: Box::new(first),
             seed: crate::state::random().context("read random bytes")?,
             pin_path: config.dataplane.pin_path.clone(),
@@ -110,7 +142,13 @@ impl RelayParts {
             wake,
             routes: sender,
             events: events.clone(),
-        })?;
+            store,
+        };
+        let Spawned {
+            handle: thread,
+            dataplane,
+            store,
+        } = relay_thread::spawn(config, numbers)?;
         let bridge = bridge(batches, routes.queue.clone(), relay.clone())?;
         let outcomes = outcomes(relay.clone(), events.clone());
         let routes = routes.start(outcomes).context("start the route thread")?;
@@ -118,6 +156,7 @@ impl RelayParts {
             relay,
             routes,
             dataplane,
+            store,
             thread,
             bridge,
         })
@@ -130,7 +169,7 @@ impl RelayParts {
     /// Flushes and ends all three, in the direction in which routes flow.
     pub(super) fn stop(self) -> anyhow::Result<()> {
         while self.relay.send(Command::Stop) == Err(RelayBusy::Full) {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
         let relay = self.thread.join();
         // The relay thread held the only sender: the bridge sees the end.
@@ -164,9 +203,13 @@ fn bridge(
 }
 
 fn forward(queue: &RouteQueue, batch: RouteBatch) -> Result<(), QueueFull> {
-    let (first, last) = match batch.kind {
-        RouteBatchKind::Changes => (false, false),
-        RouteBatchKind::Resend { first, last } => (first, last),
+    let (first, last, is_complete) = match batch.kind {
+        RouteBatchKind::Changes => (false, false, false),
+        RouteBatchKind::Resend {
+            first,
+            last,
+            is_complete,
+        } => (first, last, is_complete),
     };
     if first {
         queue.resend_begins();
@@ -177,7 +220,7 @@ fn forward(queue: &RouteQueue, batch: RouteBatch) -> Result<(), QueueFull> {
     }));
     // An incomplete whole must not remove what it lacks.
     if last && result.is_ok() {
-        queue.resend_ends();
+        queue.resend_ends(is_complete);
     }
     result
 }
@@ -214,6 +257,7 @@ impl Metrics {
                 counters: Arc::clone(&context.counters),
                 surroundings: context.surroundings.clone(),
                 dataplane: Arc::clone(&context.dataplane),
+                store: Arc::clone(&context.store),
             },
             listening: None,
         }

@@ -111,7 +111,9 @@ fn give(folder: &Path, uid: Uid, gid: Gid) -> anyhow::Result<()> {
     nix::unistd::chown(folder, Some(uid), Some(gid))?;
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.is_file() {
+        if path.is_dir() && !path.is_symlink() {
+            give(&path, uid, gid)?;
+        } else if path.is_file() {
             nix::unistd::chown(&path, Some(uid), Some(gid))?;
         }
     }

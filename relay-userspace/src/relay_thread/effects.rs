@@ -14,6 +14,7 @@ use socket2::Socket;
 use super::FollowerChange;
 use super::ports::{Port, Ports};
 use super::to_follower::ToFollower;
+use super::to_store::ToStore;
 use crate::counters::{Counters, Direction, PortCounters, ShellDrop};
 use crate::events::Events;
 use crate::net::batch::{Outgoing, SendBatch, bytes_of};
@@ -88,12 +89,18 @@ impl Outbox {
         exits: &Exits<'_>,
         to: &Surfaces<'_>,
         follower: &mut ToFollower,
+        store: &mut ToStore,
     ) {
         // Bounded by the core: it refuses messages when its buffer is full.
         while let Some(effect) = relay.poll_effect() {
-            self.gather(effect, to, follower);
+            match effect {
+                Effect::Record { change, sequence } => store.push(relay, change, sequence),
+                Effect::Binding(event) => publish(&event, to, store),
+                other => self.gather(other, to, follower),
+            }
         }
         follower.hand_over(relay.is_resending(), to.counters);
+        store.hand_over();
         self.send_to_clients(relay, exits, to.ports);
         self.send_to_servers(relay, exits.server, to.ports);
     }
@@ -120,9 +127,8 @@ impl Outbox {
             }),
             Effect::Route(change) => follower.push(FollowerChange::Route(change)),
             Effect::Neighbor(change) => follower.push(FollowerChange::Neighbor(change)),
-            Effect::Binding(event) => publish(&event, to),
-            // Nobody keeps records yet, so none comes.
-            Effect::Record { .. } => {}
+            // Taken out by the caller.
+            Effect::Record { .. } | Effect::Binding(_) => {}
             Effect::Discarded { access, reason } => {
                 counters(to.ports, access).discards[reason as usize].inc();
             }
@@ -279,11 +285,10 @@ fn fallback(
     ))
 }
 
-fn publish(event: &BindingEvent, to: &Surfaces<'_>) {
+fn publish(event: &BindingEvent, to: &Surfaces<'_>, store: &ToStore) {
     to.counters.binding_events[event.action as usize].inc();
-    to.events.publish_binding(event, |access| {
-        to.ports.by_access(access).map(|port| port.name.clone())
-    });
+    to.events
+        .publish_binding(event, |access| store.name(access).map(str::to_owned));
 }
 
 fn counters(ports: &Ports, access: Option<AccessId>) -> &PortCounters {

@@ -13,6 +13,7 @@ mod ports;
 mod receive;
 mod run;
 mod to_follower;
+mod to_store;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ use crate::counters::Counters;
 use crate::dataplane::DataplaneHandle;
 use crate::events::Events;
 use crate::handle::{Command, Surroundings};
+use crate::store::{Opened, Status};
+use crate::surroundings::Numbers;
 
 /// What the relay thread is made of.
 pub struct RelayThreadConfig {
@@ -50,6 +53,8 @@ pub struct RelayThreadConfig {
     pub routes: Sender<RouteBatch>,
     /// To `monitor`.
     pub events: Events,
+    /// What survives a restart, or why nothing does.
+    pub store: Result<Opened, String>,
 }
 
 /// Route and neighbour changes of one batch of messages, in order.
@@ -83,22 +88,40 @@ pub enum RouteBatchKind {
         first: bool,
         /// And ends here.
         last: bool,
+        /// This relay remembers: routes of ours in no piece are leftovers of an earlier life.
+        is_complete: bool,
     },
 }
 
-/// Starts the thread. Sockets and kernel programs come up before this returns, in the network
+/// A relay thread that runs.
+pub struct Spawned {
+    /// Ends on [`Command::Stop`].
+    pub handle: JoinHandle<()>,
+    /// For `show` and metrics.
+    pub dataplane: DataplaneHandle,
+    /// Likewise.
+    pub store: Arc<Status>,
+}
+
+/// Starts the thread. Bindings of the store come back before it relays, their interfaces get
+/// `numbers`. Sockets and kernel programs come up before this returns, in the network
 /// namespace of the caller. The thread ends on [`Command::Stop`], or when nobody can send commands
 /// any more.
 ///
 /// # Errors
 /// What could not be brought up, and what to do: a port that is taken, missing privileges, an
 /// interface that shall be captured by XDP and cannot.
-pub fn spawn(config: RelayThreadConfig) -> anyhow::Result<(JoinHandle<()>, DataplaneHandle)> {
-    let thread = run::RelayThread::new(config)?;
+pub fn spawn(config: RelayThreadConfig, numbers: &mut Numbers) -> anyhow::Result<Spawned> {
+    let thread = run::RelayThread::new(config, numbers)?;
     let dataplane = thread.dataplane_handle();
+    let store = thread.store_status();
     let handle = std::thread::Builder::new()
         .name("relay".to_owned())
         .spawn(move || thread.run())
         .context("start the relay thread")?;
-    Ok((handle, dataplane))
+    Ok(Spawned {
+        handle,
+        dataplane,
+        store,
+    })
 }

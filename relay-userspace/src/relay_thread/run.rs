@@ -17,12 +17,15 @@ use super::poll::{Poller, Ready, Source};
 use super::ports::{self, Ports};
 use super::receive::Receiver;
 use super::to_follower::ToFollower;
+use super::to_store::ToStore;
 use crate::config::{Capture, OnExit};
 use crate::counters::Counters;
 use crate::dataplane::{Dataplane, DataplaneHandle, Wanted};
 use crate::events::{EventKind, Events};
 use crate::handle::{Command, PortState, Surroundings};
 use crate::net::{packet, udp};
+use crate::store::Status;
+use crate::surroundings::Numbers;
 use crate::wall_time::{boot_nanos, boot_now};
 
 /// A heartbeat older than a second sends frames to the kernel; four fit in.
@@ -37,6 +40,7 @@ pub(super) struct RelayThread {
     pub(super) counters: Arc<Counters>,
     pub(super) commands: CommandReceiver<Command>,
     pub(super) follower: ToFollower,
+    pub(super) store: ToStore,
     pub(super) surroundings: Box<Surroundings>,
     wake: Arc<OwnedFd>,
     events: Events,
@@ -59,7 +63,7 @@ struct Sockets {
 
 impl RelayThread {
     /// Opens everything.
-    pub(super) fn new(config: RelayThreadConfig) -> anyhow::Result<Self> {
+    pub(super) fn new(config: RelayThreadConfig, numbers: &mut Numbers) -> anyhow::Result<Self> {
         let sockets = Sockets {
             server: None,
             access: udp::access_socket()?,
@@ -70,13 +74,19 @@ impl RelayThread {
         poller.add(&sockets.access, Source::Access)?;
         let initial = config.initial;
         // The core gets the rest by `apply`, when sockets are there to serve it.
-        let relay = Relay::new(initial.relay.clone(), config.seed);
+        let mut relay = Relay::new(initial.relay.clone(), config.seed);
+        let wake = Arc::clone(&config.wake);
+        let store = ToStore::start(config.store, &mut relay, numbers, wake);
+        let mut follower = ToFollower::new(config.routes, store.remembers());
+        // Routes of what came back, and an end to those of what did not.
+        follower.ask_for_everything();
         let mut thread = Self {
             relay,
             ports: Ports::new(&config.counters),
             counters: config.counters,
             commands: config.commands,
-            follower: ToFollower::new(config.routes),
+            follower,
+            store,
             surroundings: Box::new(Surroundings {
                 source_address: None,
                 ..(*initial).clone()
@@ -124,6 +134,10 @@ impl RelayThread {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn store_status(&self) -> Arc<Status> {
+        self.store.status()
     }
 
     pub(super) fn dataplane_handle(&self) -> DataplaneHandle {
@@ -191,6 +205,7 @@ impl RelayThread {
             && self
                 .receiver
                 .ring(&mut self.dataplane, &self.ports, &mut self.relay, now);
+        self.store.hear(&mut self.relay, now);
         if self.follower.begins(now) {
             self.relay.resend_routes();
         }
@@ -213,8 +228,13 @@ impl RelayThread {
             events: &self.events,
             counters: &self.counters,
         };
-        self.outbox
-            .flush(&mut self.relay, &exits, &surfaces, &mut self.follower);
+        self.outbox.flush(
+            &mut self.relay,
+            &exits,
+            &surfaces,
+            &mut self.follower,
+            &mut self.store,
+        );
         if !self.receiver.captured_at.is_empty() {
             let now = boot_now().as_nanos();
             for captured_at in self.receiver.captured_at.drain(..) {
@@ -239,11 +259,16 @@ impl RelayThread {
     /// How long nothing will be due.
     fn due_in(&self) -> Option<Duration> {
         let beat = self.dataplane.is_loaded().then_some(self.heartbeat_at);
-        let due = [self.relay.poll_timeout(), beat, self.follower.due()]
-            .into_iter()
-            .flatten()
-            .min()
-            .filter(|due| *due != Instant::NEVER)?;
+        let due = [
+            self.relay.poll_timeout(),
+            beat,
+            self.follower.due(),
+            self.store.due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .filter(|due| *due != Instant::NEVER)?;
         Some(due.saturating_since(boot_now()))
     }
 
@@ -285,6 +310,7 @@ impl RelayThread {
         let config = Box::new(new.relay.clone());
         self.relay
             .handle_input(boot_now(), Input::Configure(config));
+        self.store.set_names(&new.access_names);
         self.surroundings = new;
         self.flush();
         errors
@@ -355,6 +381,8 @@ impl RelayThread {
                 break;
             }
         }
+        self.store.close(&mut self.relay);
+        self.flush();
         let deadline = boot_now() + self.surroundings.relay.reply_deadline;
         self.relay.handle_timeout(deadline);
         self.flush();

@@ -18,6 +18,8 @@ pub(super) struct ToFollower {
     changes: Vec<FollowerChange>,
     telling: Telling,
     not_before: Instant,
+    /// Everything told is everything there is to be.
+    is_complete: bool,
 }
 
 /// Where telling everything once more stands.
@@ -33,12 +35,14 @@ enum Telling {
 }
 
 impl ToFollower {
-    pub(super) fn new(queue: Sender<RouteBatch>) -> Self {
+    /// `is_complete`: routes of ours that are not told are of no use to anybody.
+    pub(super) fn new(queue: Sender<RouteBatch>, is_complete: bool) -> Self {
         Self {
             queue,
             changes: Vec::new(),
             telling: Telling::No,
             not_before: Instant::default(),
+            is_complete,
         }
     }
 
@@ -73,6 +77,7 @@ impl ToFollower {
             Telling::UnderWay { begun } => RouteBatchKind::Resend {
                 first: !begun,
                 last: !more,
+                is_complete: self.is_complete,
             },
             Telling::No | Telling::Due => RouteBatchKind::Changes,
         };
@@ -119,7 +124,7 @@ mod tests {
     #[test]
     fn round_without_changes_hands_nothing_over() {
         let (sender, mut queue) = channel(4);
-        let mut to = ToFollower::new(sender);
+        let mut to = ToFollower::new(sender, true);
 
         to.hand_over(false, &Counters::default());
 
@@ -129,7 +134,7 @@ mod tests {
     #[test]
     fn everything_is_told_in_pieces_with_a_first_and_a_last() {
         let (sender, mut queue) = channel(8);
-        let mut to = ToFollower::new(sender);
+        let mut to = ToFollower::new(sender, true);
         let counters = Counters::default();
 
         to.ask_for_everything();
@@ -143,7 +148,11 @@ mod tests {
         to.push(change());
         to.hand_over(false, &counters);
 
-        let piece = |first, last| RouteBatchKind::Resend { first, last };
+        let piece = |first, last| RouteBatchKind::Resend {
+            first,
+            last,
+            is_complete: true,
+        };
         assert_eq!(
             kinds(&mut queue),
             [
@@ -158,7 +167,7 @@ mod tests {
     #[test]
     fn overflow_is_counted_and_everything_is_told_again_after_a_pause() {
         let (sender, mut queue) = channel(1);
-        let mut to = ToFollower::new(sender);
+        let mut to = ToFollower::new(sender, true);
         let counters = Counters::default();
 
         for _ in 0..2 {

@@ -41,7 +41,10 @@ pub enum Control {
     /// Everything wanted follows; what is wanted now and does not come again is to be removed.
     ResendBegins,
     /// All of it has been sent.
-    ResendEnds,
+    ResendEnds {
+        /// By a relay that remembers: what nobody wants is of no use.
+        is_complete: bool,
+    },
     /// Write what waits, then end.
     Stop,
 }
@@ -144,15 +147,16 @@ impl RouteQueue {
         waiting.neighbors.clear();
         waiting
             .after
-            .retain(|control| !matches!(control, Control::ResendEnds));
+            .retain(|control| !matches!(control, Control::ResendEnds { .. }));
         waiting.before.push_back(Control::ResendBegins);
         drop(waiting);
         self.wake();
     }
 
-    /// Everything wanted has been sent: what did not come again goes.
-    pub fn resend_ends(&self) {
-        self.tell(Control::ResendEnds);
+    /// Everything wanted has been sent: what did not come again goes. `is_complete`: leftovers of
+    /// an earlier life, too.
+    pub fn resend_ends(&self, is_complete: bool) {
+        self.tell(Control::ResendEnds { is_complete });
     }
 
     /// Applies a new `[routes]` section.
@@ -237,7 +241,7 @@ mod tests {
 
         queue.resend_begins();
         queue.send([put("2001:db8:1::", 4)]).unwrap();
-        queue.resend_ends();
+        queue.resend_ends(true);
 
         let waiting = queue.take();
         assert_eq!(waiting.routes.len(), 1);

@@ -234,8 +234,8 @@ impl RouteThread {
                 self.follower().resend_begins();
                 self.neighbors.resend_begins();
             }
-            Control::ResendEnds => {
-                self.follower().resend_ends();
+            Control::ResendEnds { is_complete } => {
+                self.follower().resend_ends(is_complete);
                 self.neighbors.resend_ends();
             }
             Control::Stop => self.stopping = true,

@@ -17,6 +17,7 @@ use relay_userspace::events::Events;
 use relay_userspace::handle::{AccessPort, Command, PortState, RelayHandle, Surroundings};
 use relay_userspace::interfaces::{Interface, InterfaceAddress, InterfaceTable};
 use relay_userspace::relay_thread::{self, RelayThreadConfig};
+use relay_userspace::surroundings::Numbers;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
@@ -51,7 +52,7 @@ impl Bench {
         let wake = Arc::new(OwnedFd::from(EventFd::from_flags(flags).unwrap()));
         let relay = RelayHandle::new(commands, Arc::clone(&wake));
         let (routes, _) = tokio::sync::mpsc::channel(64);
-        let (thread, dataplane) = relay_thread::spawn(RelayThreadConfig {
+        let config = RelayThreadConfig {
             initial: Box::new(initial),
             seed: [7; 16],
             pin_path: pins.path().join("pins"),
@@ -61,8 +62,10 @@ impl Bench {
             wake,
             routes,
             events: Events::new(Arc::clone(&counters)),
-        })
-        .unwrap();
+            store: Err("this bench keeps nothing".to_owned()),
+        };
+        let spawned = relay_thread::spawn(config, &mut Numbers::default()).unwrap();
+        let (thread, dataplane) = (spawned.handle, spawned.dataplane);
         let server = server_socket();
         server.set_read_timeout(Some(PATIENCE)).unwrap();
         Self {
@@ -174,6 +177,7 @@ pub(crate) fn surroundings(capture: Capture, acc0: Option<IfIndex>) -> Surroundi
             accept_relayed: true,
             link_local: Some(ROUTER),
         }],
+        access_names: vec!["acc0".to_owned()],
         server_names: vec!["kea".to_owned()],
         source_address: Some(SOURCE),
         interfaces: Arc::new(table(acc0)),

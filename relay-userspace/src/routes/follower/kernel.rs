@@ -27,7 +27,11 @@ impl Follower {
         }
         let key = (prefix, route.metric);
         if there {
-            self.entry(key).present = Some(route.target);
+            let owns_all = self.owns_all;
+            let entry = self.entry(key);
+            entry.present = Some(route.target);
+            // With our number in our table, and not of us: nobody wants it.
+            entry.remove |= owns_all && entry.wanted.is_none();
             self.look_at(key);
         } else if let Some(entry) = self.entries.get_mut(&key) {
             entry.lost |= entry.present.take().is_some() && entry.wanted.is_some();
@@ -62,16 +66,19 @@ impl Follower {
             .map(|(key, _)| *key)
             .collect();
         all.into_iter().for_each(|key| self.look_at(key));
-        self.forget_old_aggregates();
+        self.forget_leftovers();
     }
 
-    /// Aggregates are all in the configuration: others of an earlier one go.
-    fn forget_old_aggregates(&mut self) {
+    /// Aggregates are all in the configuration: others of an earlier one go. So do leases, once
+    /// everything that is wanted is known.
+    pub(super) fn forget_leftovers(&mut self) {
+        let owns_all = self.owns_all;
         let old: Vec<Key> = self
             .entries
             .iter()
             .filter(|(_, entry)| {
-                entry.wanted.is_none() && entry.present == Some(Target::Unreachable)
+                let is_old = entry.present == Some(Target::Unreachable);
+                entry.wanted.is_none() && entry.present.is_some() && (owns_all || is_old)
             })
             .map(|(key, _)| *key)
             .collect();

@@ -6,7 +6,8 @@
 //!
 //! Rules: a route that is not ours is never replaced, and never stands beside one of ours with the
 //! same destination. Ours are those with our protocol number in our table. Routes of ours that
-//! nobody wants (an earlier run left them) stay until somebody wants or removes their destination.
+//! nobody wants (an earlier run left them) go once a relay that remembers its bindings has told all
+//! of them; without a store they stay until somebody wants or removes their destination.
 
 mod kernel;
 mod policy;
@@ -105,6 +106,8 @@ pub struct Follower {
     counts: [u64; 3],
     /// What we believe may be wrong: compare with the kernel.
     doubt: bool,
+    /// Everything that is wanted is known: all other routes of ours are leftovers.
+    owns_all: bool,
     counters: Arc<Counters>,
 }
 
@@ -121,6 +124,7 @@ impl Follower {
             repaired: Vec::new(),
             counts: [0; 3],
             doubt: true,
+            owns_all: false,
             counters,
         };
         follower.want_aggregates();

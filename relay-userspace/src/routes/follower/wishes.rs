@@ -156,8 +156,9 @@ impl Follower {
         }
     }
 
-    /// The core has said everything: leases that it did not name again go.
-    pub fn resend_ends(&mut self) {
+    /// The core has said everything: leases that it did not name again go. `is_complete`: it
+    /// remembers all of them, so routes that nobody wants are leftovers and go too, now and later.
+    pub fn resend_ends(&mut self, is_complete: bool) {
         let stale: Vec<Key> = self
             .entries
             .iter()
@@ -165,5 +166,7 @@ impl Follower {
             .map(|(key, _)| *key)
             .collect();
         stale.into_iter().for_each(|key| self.unwant(key));
+        self.owns_all |= is_complete;
+        self.forget_leftovers();
     }
 }

@@ -1,0 +1,415 @@
+//! Records on their way to the store, and what the store says of them.
+//!
+//! Level-triggered like the way to the route follower: what cannot be handed over now is kept, what
+//! cannot be kept is told once more with everything else. Decides when the core tells its bindings
+//! anew and whether Replies wait; what is written when is the store's business.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use relay_core::input::Input;
+use relay_core::record::{Keeping, Record, RecordChange, Restored};
+use relay_core::relay::Relay;
+use relay_core::time::Instant;
+use relay_core::types::{AccessId, AccessLink};
+use relay_core::view::Cursor;
+
+use crate::state::Kept;
+use crate::store::{
+    Batch, Correction, Event, Opened, State, Status, Store, StoredBinding, StoredOrigin,
+    StoredState,
+};
+use crate::surroundings::Numbers;
+use crate::wall_time::boot_now;
+
+/// A full queue is tried again after this.
+const AGAIN: Duration = Duration::from_millis(1);
+/// Changes that wait for a queue with room; beyond it everything is told once more.
+const WAITING_MAX: usize = 65_536;
+/// At the end the store has so long to take what is left.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// The way to the store, where there is one.
+pub(super) struct ToStore {
+    open: Option<Open>,
+    status: Arc<Status>,
+    kept: Kept,
+    /// Names of access interfaces, by number; those that left the configuration too.
+    names: Vec<String>,
+}
+
+struct Open {
+    store: Store,
+    mailbox: Arc<Mailbox>,
+    /// Being filled, or waiting for room.
+    batch: Option<Batch>,
+    /// The last change told.
+    told: u64,
+    rewrite: Rewrite,
+    is_degraded: bool,
+}
+
+/// Where telling everything once more stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rewrite {
+    No,
+    Due,
+    /// The next slice begins here.
+    UnderWay(Cursor),
+    /// Everything was told, the store does not know yet that this was all.
+    Ending,
+    /// Everything is durable when this change is.
+    Until(u64),
+}
+
+/// What the writer's thread has said and the relay thread has not heard.
+#[derive(Default)]
+struct News {
+    durable: Option<u64>,
+    rewrite: bool,
+    state: Option<State>,
+    correction: Option<Correction>,
+}
+
+struct Mailbox {
+    news: Mutex<News>,
+    is_full: AtomicBool,
+    wake: Arc<OwnedFd>,
+}
+
+impl Mailbox {
+    fn post(&self, event: Event) {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Durable(through) => news.durable = Some(through),
+            Event::Rewrite => news.rewrite = true,
+            Event::State(state) => news.state = Some(state),
+            Event::Correction(correction) => news.correction = Some(correction),
+            Event::SetAside(path) => tracing::warn!(
+                "damaged files of the store were moved to {}; nothing else uses them",
+                path.display()
+            ),
+        }
+        drop(news);
+        self.is_full.store(true, Ordering::Release);
+        // A full eventfd counter means that a wake-up is already due.
+        let _ = nix::unistd::write(self.wake.as_fd(), &1u64.to_ne_bytes());
+    }
+
+    fn take(&self) -> Option<News> {
+        self.is_full
+            .swap(false, Ordering::Acquire)
+            .then(|| std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl ToStore {
+    /// Takes all bindings back into the core, and begins to write.
+    pub(super) fn start(
+        opened: Result<Opened, String>,
+        relay: &mut Relay,
+        numbers: &mut Numbers,
+        wake: Arc<OwnedFd>,
+    ) -> Self {
+        let opened = opened.and_then(|opened| take_back(opened, relay, numbers));
+        let mailbox = Arc::new(Mailbox {
+            news: Mutex::default(),
+            is_full: AtomicBool::new(false),
+            wake,
+        });
+        let started = opened.and_then(|opened| {
+            let post = Arc::clone(&mailbox);
+            let store = opened.start(move |event| post.post(event));
+            store.map_err(|error| format!("cannot start the thread of the store: {error}"))
+        });
+        let names = numbers.access_names();
+        let kept = Kept::default();
+        match started {
+            Ok(store) => {
+                relay.set_keeping(Keeping::Awaited);
+                Self {
+                    status: Arc::clone(store.status()),
+                    open: Some(Open {
+                        store,
+                        mailbox,
+                        batch: None,
+                        told: 0,
+                        rewrite: Rewrite::No,
+                        is_degraded: false,
+                    }),
+                    kept,
+                    names,
+                }
+            }
+            Err(reason) => {
+                relay.set_keeping(Keeping::No);
+                tracing::error!("bindings are not kept over a restart: {reason}. Relaying goes on");
+                Self {
+                    open: None,
+                    status: Arc::new(Status::off(reason)),
+                    kept,
+                    names,
+                }
+            }
+        }
+    }
+
+    /// For `show` and metrics.
+    pub(super) fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
+    }
+
+    /// Whether bindings of an earlier life are here, so that no route of it is wanted but theirs.
+    pub(super) fn remembers(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// The name of an access interface, configured or not.
+    pub(super) fn name(&self, access: AccessId) -> Option<&str> {
+        self.names.get(usize::from(access.0)).map(String::as_str)
+    }
+
+    /// Access interfaces as they are numbered now.
+    pub(super) fn set_names(&mut self, names: &[String]) {
+        self.names = names.to_vec();
+    }
+
+    /// What was chosen once.
+    pub(super) fn keep(&mut self, kept: Kept) {
+        if let Some(open) = &mut self.open {
+            open.batch().keep(&kept);
+        }
+        self.kept = kept;
+    }
+
+    /// One more change of this round.
+    pub(super) fn push(&mut self, relay: &Relay, change: RecordChange, sequence: u64) {
+        let Some(open) = &mut self.open else { return };
+        let batch = open.batch.get_or_insert_with(|| open.store.batch());
+        match change {
+            RecordChange::Put(key) => {
+                let record = relay.record(key);
+                let name = |record: &Record<'_>| self.names.get(usize::from(record.link.access.0));
+                if let Some((record, name)) = record.and_then(|it| Some((it, name(&it)?))) {
+                    batch.put(key.id, &stored(&record, name));
+                }
+            }
+            RecordChange::Remove { id } => batch.remove(id),
+        }
+        batch.set_sequence(sequence);
+        open.told = sequence;
+        if batch.is_full() {
+            open.hand_over();
+        }
+    }
+
+    /// Hands over the changes of this round.
+    pub(super) fn hand_over(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.hand_over();
+        }
+    }
+
+    /// When [`ToStore::hear`] is to be called though nothing woke us.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let open = self.open.as_ref()?;
+        let is_idle =
+            open.batch.is_none() && matches!(open.rewrite, Rewrite::No | Rewrite::Until(_));
+        (!is_idle).then(|| boot_now() + AGAIN)
+    }
+
+    /// What the store has said goes to the core; a slice of everything follows where it asked.
+    pub(super) fn hear(&mut self, relay: &mut Relay, now: Instant) {
+        let Some(open) = &mut self.open else { return };
+        if let Some(news) = open.mailbox.take() {
+            open.obey(news, relay, now);
+        }
+        match open.rewrite {
+            Rewrite::Due => {
+                if open.store.begin_rewrite() {
+                    relay.set_keeping(Keeping::Told);
+                    // What waits will be told again, as it is then.
+                    open.batch = None;
+                    open.batch().keep(&self.kept);
+                    open.rewrite = Rewrite::UnderWay(Cursor::default());
+                }
+            }
+            Rewrite::UnderWay(from) => {
+                if open.hand_over() {
+                    let next = relay.record_slice(from);
+                    open.rewrite = next.map_or(Rewrite::Ending, Rewrite::UnderWay);
+                }
+            }
+            Rewrite::Ending => {
+                if open.hand_over() && open.store.end_rewrite(open.told) {
+                    open.rewrite = Rewrite::Until(open.told);
+                }
+            }
+            Rewrite::No | Rewrite::Until(_) => {}
+        }
+    }
+
+    /// Has everything written that was told, waits for it, and lets the Replies go that waited.
+    pub(super) fn close(&mut self, relay: &mut Relay) {
+        let Some(mut open) = self.open.take() else {
+            return;
+        };
+        let until = boot_now() + LAST_WORDS;
+        while !open.hand_over() && boot_now() < until {
+            std::thread::sleep(AGAIN);
+        }
+        if open.batch.is_some() {
+            tracing::error!("the store did not take the last changes");
+        }
+        open.store.close();
+        if let Some(through) = open.mailbox.take().and_then(|news| news.durable) {
+            relay.handle_input(boot_now(), Input::Stored { through });
+        }
+    }
+}
+
+impl Open {
+    fn batch(&mut self) -> &mut Batch {
+        self.batch.get_or_insert_with(|| self.store.batch())
+    }
+
+    /// `true` where nothing is left.
+    fn hand_over(&mut self) -> bool {
+        let Some(batch) = self.batch.take() else {
+            return true;
+        };
+        let Err(batch) = self.store.submit(batch) else {
+            return true;
+        };
+        if batch.len() < WAITING_MAX {
+            self.batch = Some(batch);
+        } else {
+            self.rewrite = Rewrite::Due;
+        }
+        false
+    }
+
+    fn obey(&mut self, news: News, relay: &mut Relay, now: Instant) {
+        if let Some(through) = news.durable {
+            relay.handle_input(now, Input::Stored { through });
+            if matches!(self.rewrite, Rewrite::Until(last) if last <= through) {
+                self.rewrite = Rewrite::No;
+                relay.set_keeping(Keeping::Awaited);
+            }
+        }
+        match news.state {
+            Some(State::Degraded { reason, .. }) => {
+                if !self.is_degraded {
+                    tracing::error!("changes of bindings are not kept: {reason}");
+                }
+                self.is_degraded = true;
+                // Whatever is told now is lost; everything is told when the store asks for it.
+                relay.set_keeping(Keeping::No);
+                self.batch = None;
+                self.rewrite = Rewrite::No;
+            }
+            Some(State::Ok) if self.is_degraded => {
+                tracing::info!("the store can be written again");
+                self.is_degraded = false;
+            }
+            _ => {}
+        }
+        if news.rewrite {
+            self.rewrite = Rewrite::Due;
+        }
+        if let Some(correction) = news.correction {
+            let earlier_nanos = i64::try_from(correction.earlier_nanos).unwrap_or(i64::MAX);
+            tracing::warn!(
+                seconds = earlier_nanos / 1_000_000_000,
+                "the system clock is credible now: lifetimes that were kept meanwhile are put right"
+            );
+            relay.handle_input(now, Input::CorrectTimes { earlier_nanos });
+        }
+    }
+}
+
+fn take_back(
+    mut opened: Opened,
+    relay: &mut Relay,
+    numbers: &mut Numbers,
+) -> Result<Opened, String> {
+    // Of two records of one lease the older is removed from the store.
+    relay.set_keeping(Keeping::Told);
+    let now = boot_now();
+    let loaded = opened.load(|restored| {
+        let access = numbers.access(restored.binding.interface);
+        relay.handle_input(
+            now,
+            Input::Restore(Restored {
+                record: record(restored.id, access, &restored.binding),
+                is_uncertain: restored.is_correctable,
+            }),
+        );
+    });
+    let report = loaded.map_err(|error| error.to_string())?;
+    relay.number_from(report.next_id);
+    if !report.is_new {
+        let is_harmed = report.clock_behind.is_some()
+            || report.unreadable > 0
+            || report.harm.damaged_bytes > 0
+            || report.set_aside.is_some();
+        for line in report.to_string().lines() {
+            match is_harmed {
+                true => tracing::warn!("{line}"),
+                false => tracing::info!("{line}"),
+            }
+        }
+    }
+    Ok(opened)
+}
+
+fn stored<'a>(record: &Record<'a>, interface: &'a str) -> StoredBinding<'a> {
+    StoredBinding {
+        interface,
+        vlans: record.link.vlans,
+        duid: record.duid,
+        ia_type: record.ia_type,
+        iaid: record.iaid,
+        prefix: record.prefix,
+        client_address: record.client_address,
+        mac: record.mac,
+        is_first_hop: record.is_first_hop,
+        link_address: record.link_address,
+        server_duid: record.server_duid,
+        server_address: record.server_address,
+        t1_secs: record.t1_secs,
+        t2_secs: record.t2_secs,
+        cltt: record.cltt,
+        preferred_until: record.preferred_until,
+        valid_until: record.valid_until,
+        state: StoredState::Active,
+        origin: StoredOrigin::Snooped,
+    }
+}
+
+fn record<'a>(id: u64, access: AccessId, stored: &StoredBinding<'a>) -> Record<'a> {
+    Record {
+        id,
+        link: AccessLink {
+            access,
+            vlans: stored.vlans,
+        },
+        duid: stored.duid,
+        client_address: stored.client_address,
+        mac: stored.mac,
+        link_address: stored.link_address,
+        is_first_hop: stored.is_first_hop,
+        ia_type: stored.ia_type,
+        iaid: stored.iaid,
+        prefix: stored.prefix,
+        server_duid: stored.server_duid,
+        server_address: stored.server_address,
+        t1_secs: stored.t1_secs,
+        t2_secs: stored.t2_secs,
+        cltt: stored.cltt,
+        preferred_until: stored.preferred_until,
+        valid_until: stored.valid_until,
+    }
+}
