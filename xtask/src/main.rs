@@ -16,7 +16,7 @@ usage: cargo xtask VERB
   lab            up | down | status | exec NODE COMMAND: the same by hand
   test           [unit | conformance | sim | kernel | netns | all]
   fuzz           [TARGET [SECONDS]]: the fuzz targets, each for a bounded time
-  bench          relay: against ISC dhcrelay and dnsmasq; `cargo xtask bench help`
+  bench          relay: against ISC dhcrelay and dnsmasq; own: what it costs alone; `bench help`
   trace          [ID... | --check]: requirements, their code and their tests
   tidy           what rustfmt and clippy do not look at
   ci             all of it, as before every merge

@@ -25,8 +25,16 @@ use crate::wall_time::at_boot_nanos;
 
 /// Records of the ring between two looks at everything else.
 pub const RING_BATCH: usize = 256;
-/// Calls of `recvmmsg` on one socket between two looks at everything else.
-const SOCKET_ROUNDS: usize = 4;
+/// Calls of `recvmmsg` for answers between two looks at everything else. One round of requests must never
+/// be larger than what it takes of their answers, even from several servers: else answers pile up under
+/// load until the kernel drops them, and with each the work that its request has cost.
+pub const ANSWER_CALLS: usize = 32;
+/// Calls of `recvmmsg` on one socket of the access side while the ring is empty.
+pub const REQUEST_CALLS: usize = 4;
+/// The same while the ring has frames, for an interface that it serves. What is in these sockets then did
+/// not fit into the ring: the relay is overloaded, and the UDP socket holds mostly copies of it. Unread
+/// sockets fill, and then the kernel refuses early what would be dropped late.
+pub const REQUEST_CALLS_BESIDE_RING: usize = 1;
 /// Datagrams in one call.
 const SOCKET_BATCH: usize = 64;
 /// The largest UDP datagram, with room for the headers of a frame and a tag put back.
@@ -48,7 +56,7 @@ impl Receiver {
         Self {
             udp: RecvBatch::new(SOCKET_BATCH, SLOT_BYTES, 0),
             frames: RecvBatch::new(SOCKET_BATCH, SLOT_BYTES, packet::TAG_BYTES),
-            captured_at: Vec::with_capacity(RING_BATCH + SOCKET_ROUNDS * SOCKET_BATCH),
+            captured_at: Vec::with_capacity(RING_BATCH + REQUEST_CALLS * SOCKET_BATCH),
         }
     }
 
@@ -88,12 +96,13 @@ impl Receiver {
         true
     }
 
-    /// A bounded number of frames from a packet socket.
+    /// Frames from a packet socket, by at most so many calls.
     ///
     /// # Errors
     /// What the kernel said.
     pub fn packets(
         &mut self,
+        calls: usize,
         port: &Port,
         ports: &Ports,
         relay: &mut Relay,
@@ -102,7 +111,7 @@ impl Receiver {
         let Some(socket) = &port.socket else {
             return Ok(());
         };
-        for _ in 0..SOCKET_ROUNDS {
+        for _ in 0..calls {
             let received = self.frames.receive(socket)?;
             for at in 0..received {
                 self.packet(at, port, ports, relay, now);
@@ -137,18 +146,19 @@ impl Receiver {
         }
     }
 
-    /// A bounded number of datagrams from a UDP socket, of the servers' or the access side.
+    /// Datagrams from a UDP socket, of the servers' or the access side, by at most so many calls.
     ///
     /// # Errors
     /// What the kernel said.
     pub fn datagrams(
         &mut self,
+        calls: usize,
         socket: &Socket,
         ports: &Ports,
         relay: &mut Relay,
         now: Instant,
     ) -> io::Result<()> {
-        for _ in 0..SOCKET_ROUNDS {
+        for _ in 0..calls {
             let received = self.udp.receive(socket)?;
             for at in 0..received {
                 self.datagram(at, ports, relay, now);

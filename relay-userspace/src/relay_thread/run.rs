@@ -15,7 +15,7 @@ use super::RelayThreadConfig;
 use super::effects::{Exits, Outbox, Surfaces};
 use super::poll::{Poller, Ready, Source};
 use super::ports::{self, Ports};
-use super::receive::Receiver;
+use super::receive::{ANSWER_CALLS, REQUEST_CALLS, REQUEST_CALLS_BESIDE_RING, Receiver};
 use super::to_follower::ToFollower;
 use super::to_store::ToStore;
 use crate::config::{Capture, OnExit};
@@ -179,26 +179,35 @@ impl RelayThread {
             && let Some(server) = &self.sockets.server
         {
             // Answers before new requests: what is asked for anew would only grow the queue.
-            let received = self
-                .receiver
-                .datagrams(server, &self.ports, &mut self.relay, now);
+            let received =
+                self.receiver
+                    .datagrams(ANSWER_CALLS, server, &self.ports, &mut self.relay, now);
             log_failure("the UDP socket toward servers", received);
             self.flush();
         }
+        let calls = |beside_ring: bool| {
+            if ready.ring && beside_ring {
+                REQUEST_CALLS_BESIDE_RING
+            } else {
+                REQUEST_CALLS
+            }
+        };
         if ready.access {
             let access = &self.sockets.access;
-            let received = self
-                .receiver
-                .datagrams(access, &self.ports, &mut self.relay, now);
+            let received =
+                self.receiver
+                    .datagrams(calls(true), access, &self.ports, &mut self.relay, now);
             log_failure("the UDP socket of the access side", received);
         }
         for &ifindex in &ready.packets {
             let Some(port) = self.ports.by_ifindex(ifindex) else {
                 continue;
             };
-            let received = self
-                .receiver
-                .packets(port, &self.ports, &mut self.relay, now);
+            let state = port.state.as_ref();
+            let in_ring = state.is_some_and(|state| state.capture != "socket");
+            let received =
+                self.receiver
+                    .packets(calls(in_ring), port, &self.ports, &mut self.relay, now);
             log_failure("a packet socket", received);
         }
         let more = ready.ring

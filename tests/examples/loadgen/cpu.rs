@@ -11,26 +11,20 @@ pub struct Watch {
     pid: u64,
 }
 
-/// Times in microseconds since boot.
+/// Times in microseconds since boot. The kernel samples all of them at its ticks but idle time, which it
+/// measures: work that a tick never meets is still missing there.
 #[derive(Clone, Copy, Default)]
 pub struct Times {
     /// User and nice.
     pub user: u64,
-    /// System.
-    pub system: u64,
     /// Interrupts and soft interrupts.
     pub interrupts: u64,
+    /// Idle, also while something waits for a disk.
+    pub idle: u64,
     /// User time of the relay's process.
     pub relay_user: u64,
     /// User and system time of the relay's process.
     pub relay: u64,
-}
-
-impl Times {
-    /// User, system and (soft) interrupt time of the CPU.
-    pub fn busy(&self) -> u64 {
-        self.user + self.system + self.interrupts
-    }
 }
 
 impl Watch {
@@ -70,8 +64,8 @@ impl Watch {
         };
         Ok(Times {
             user: at(0) + at(1),
-            system: at(2),
             interrupts: at(5) + at(6),
+            idle: at(3) + at(4),
             relay_user: of(11),
             relay: of(11) + of(12),
         })

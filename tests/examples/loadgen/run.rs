@@ -89,6 +89,7 @@ pub fn run(load: &Load, access: Packet, core: Packet, cpu: &Watch) -> Result<Str
         }
     }
     let after = cpu.read()?;
+    let total = start.elapsed().as_micros() as u64;
     run.latencies.sort_unstable();
     let median = run
         .latencies
@@ -113,8 +114,8 @@ pub fn run(load: &Load, access: Packet, core: Packet, cpu: &Watch) -> Result<Str
         renews_sent + solicits_sent,
         replies + advertises,
         window.as_micros(),
-        start.elapsed().as_micros(),
-        after.busy() - before.busy(),
+        total,
+        total.saturating_sub(after.idle - before.idle),
         after.relay - before.relay,
         after.interrupts - before.interrupts,
     ))

@@ -1,6 +1,9 @@
 //! `cargo xtask bench NAME`: what is measured, and the help for it. Knows no networking.
 
+mod goals;
+mod load;
 mod network;
+mod own;
 mod peers;
 mod relay;
 mod report;
@@ -10,18 +13,21 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask bench relay [--rounds N] [--clients N] [--rate N] [--relay NAME]... [--mix PERCENT]
-                               [--milliseconds N] [--unknown]
+                               [--milliseconds N]
+       cargo xtask bench own
 
-  Runs twinrelay, a bare reflector, ISC dhcrelay and dnsmasq one after the other, round after round,
-  on a CPU of their own between simulated clients and a stub server, and prints the medians.
+  relay: runs twinrelay, a bare reflector, ISC dhcrelay and dnsmasq one after the other, round after round,
+  on a CPU of their own between simulated clients and a stub server; prints medians, and what is demanded of them.
 
   --rounds N         interleaved rounds; the medians are taken over them (5)
   --clients N        simulated clients (500)
   --rate N           exchanges a second for the comparison at equal rates (5000)
   --mix PERCENT      how many of the client messages are SOLICITs, the rest is RENEWs (0)
   --milliseconds N   length of one measurement (1500)
-  --unknown          no neighbour entries for the clients; see \"neighbour solicitations\" of each round
   --relay NAME       only this one; may be repeated: twinrelay, reflector, dhcrelay, dnsmasq
+
+  own: twinrelay alone. RENEWs in a flood of SOLICITs under the default limits, 20,000 clients never seen before,
+  system calls a message, memory of 100,000 bindings, and the time to show them while it relays.
 
   twinrelay is taken from TWINRELAY_BINARY, or built with --release.
 
@@ -41,12 +47,16 @@ pub fn main(args: &[String]) -> ExitCode {
     let result = match args.next().as_deref() {
         Some("relay") => relay::Options::parse(args).and_then(|options| relay::run(&options)),
         Some("store") => store::main(args),
+        Some("own") => match args.next() {
+            None => own::run(),
+            Some(other) => Err(format!("{other}: bench own takes no arguments")),
+        },
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(())
         }
         Some(other) => Err(format!(
-            "there is no bench {other:?}; there are: relay, store"
+            "there is no bench {other:?}; there are: relay, own, store"
         )),
         None => Err(USAGE.into()),
     };

@@ -11,14 +11,23 @@ use std::time::{Duration, Instant};
 /// A program that relays DHCPv6.
 #[derive(Clone, Debug)]
 pub enum Peer {
-    /// Ours; the binary.
-    Twinrelay(PathBuf),
+    /// Ours; the binary, and whether its rate limits hold.
+    Twinrelay(PathBuf, Limits),
     /// Our ring and sockets without a relay behind them; the binary.
     Reflector(PathBuf),
     /// ISC dhcrelay.
     Dhcrelay,
     /// dnsmasq as a relay.
     Dnsmasq,
+}
+
+/// The rate limits of twinrelay's kernel program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limits {
+    /// As nobody configures them: the bench of relaying offers more than they allow.
+    Off,
+    /// As they are without a word in the configuration.
+    Default,
 }
 
 /// Long enough for every relay here to be ready or to have failed.
@@ -37,7 +46,7 @@ impl Peer {
     /// What it is called.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Twinrelay(_) => "twinrelay",
+            Self::Twinrelay(..) => "twinrelay",
             Self::Reflector(_) => "reflector",
             Self::Dhcrelay => "dhcrelay",
             Self::Dnsmasq => "dnsmasq",
@@ -48,9 +57,9 @@ impl Peer {
     pub fn start(&self, network: &Network) -> Result<Running> {
         let (access, core) = (network.access(), network.core());
         let words: Vec<String> = match self {
-            Self::Twinrelay(binary) => {
+            Self::Twinrelay(binary, limits) => {
                 let file = network.dir.join("twinrelay.toml");
-                std::fs::write(&file, configuration(network))
+                std::fs::write(&file, configuration(network, *limits))
                     .map_err(|error| format!("{}: {error}", file.display()))?;
                 vec![text(binary), "run".into(), "-c".into(), text(&file)]
             }
@@ -133,9 +142,13 @@ impl Drop for Running {
     }
 }
 
-/// Everything as on a router, only that the rate limits are off: the bench offers more than they allow.
-fn configuration(network: &Network) -> String {
+/// Everything as on a router.
+fn configuration(network: &Network, limits: Limits) -> String {
     let dir = network.dir.display();
+    let limits = match limits {
+        Limits::Off => "rate_limit = { per_client = 0, per_interface = 0 }",
+        Limits::Default => "",
+    };
     format!(
         "[relay]
 state_dir = \"{dir}/state\"
@@ -146,7 +159,7 @@ address = \"{SERVER}\"
 
 [[access]]
 interface = \"{}\"
-rate_limit = {{ per_client = 0, per_interface = 0 }}
+{limits}
 
 [[core]]
 interface = \"{}\"

@@ -2,17 +2,14 @@
 //! machine is slower at some times than at others.
 
 use super::USAGE;
-use super::network::{LOAD_CPU, Network, RELAY_CPU, run as run_program};
-use super::peers::{Peer, Running};
+use super::goals;
+use super::load::{Load, Trial};
+use super::network::Network;
+use super::peers::{Limits, Peer};
 use super::report::{self, Round, Row};
 use crate::run::{Result, cargo, is_root, root, run as run_visibly};
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Up to this share of exchanges may be missing in a run that counts as lossless.
-const LOSSLESS: f64 = 0.001;
-/// A run that offered less than this share of what was asked is bounded by the generator.
-const OFFERED: f64 = 0.97;
 /// The search for the lossless rate starts here, in exchanges a second.
 const FIRST_RATE: f64 = 4000.0;
 /// It grows by this factor until something is lost…
@@ -33,7 +30,6 @@ pub struct Options {
     rate: u64,
     mix: u64,
     milliseconds: u64,
-    unknown: bool,
     relays: Vec<String>,
 }
 
@@ -46,14 +42,9 @@ impl Options {
             rate: 5000,
             mix: 0,
             milliseconds: 1500,
-            unknown: false,
             relays: vec![],
         };
         while let Some(name) = args.next() {
-            if name == "--unknown" {
-                options.unknown = true;
-                continue;
-            }
             let value = args
                 .next()
                 .ok_or_else(|| format!("{name}: unknown or without a value\n{USAGE}"))?;
@@ -84,7 +75,7 @@ impl Options {
         names
             .into_iter()
             .map(|name| match name {
-                "twinrelay" => twinrelay().map(Peer::Twinrelay),
+                "twinrelay" => twinrelay().map(|binary| Peer::Twinrelay(binary, Limits::Off)),
                 "reflector" => reflector().map(Peer::Reflector),
                 "dhcrelay" => Ok(Peer::Dhcrelay),
                 "dnsmasq" => Ok(Peer::Dnsmasq),
@@ -103,7 +94,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let peers = options.peers()?;
     let generator = generator()?;
-    let network = Network::build(if options.unknown { 0 } else { options.clients })?;
+    let network = Network::build(options.clients)?;
     let mut rows: Vec<Row> = peers
         .iter()
         .map(|peer| Row {
@@ -116,25 +107,28 @@ pub fn run(options: &Options) -> Result<()> {
             let running = peer.start(&network)?;
             let bench = Bench {
                 options,
-                generator: &generator,
-                network: &network,
-                relay: &running,
+                load: Load {
+                    generator: &generator,
+                    network: &network,
+                    relay_pid: running.pid(),
+                    clients: options.clients,
+                },
             };
             let result = bench.round()?;
             println!(
                 "round {round} {:<10} {:6.2} us/msg at {}/s, {:6.2} saturated at {:.0} msgs/s, lossless {:.0}/s, \
-                 at 2x {:.1} % of peak, RENEWs kept in a flood {:.1} %, latency {:.1} us, \
-                 neighbour solicitations {:.0}, others {:.1} %, XDP threads {}{}",
+                 at {:.1}x {:.1} % of peak, RENEWs kept in a flood {:.1} %, latency {:.1} us, \
+                 others {:.1} %, XDP threads {}{}",
                 peer.name(),
                 result.equal_cpu,
                 options.rate,
                 result.saturated_cpu,
                 result.saturated_rate,
                 result.lossless,
+                result.overload_factor,
                 result.overload,
                 result.renews_kept,
                 result.latency,
-                result.solicitations,
                 result.foreign,
                 running.napi_threads,
                 if result.bounded {
@@ -147,35 +141,18 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     report::print(&rows, options.rate);
+    goals::print(&report::goals(&rows, options.rate));
     Ok(())
 }
 
 struct Bench<'a> {
     options: &'a Options,
-    generator: &'a Path,
-    network: &'a Network,
-    relay: &'a Running,
-}
-
-/// What the generator counted in one run.
-struct Trial {
-    asked: f64,
-    words: HashMap<String, f64>,
+    load: Load<'a>,
 }
 
 impl Bench<'_> {
     fn round(&self) -> Result<Round> {
-        let warm = self.offer(
-            WARM_RATE,
-            u64::from(self.options.clients) * 1000 / WARM_RATE + 300,
-        )?;
-        if warm.get("answered") == 0.0 {
-            return Err(format!(
-                "nothing came back: sent {}, at the server {}",
-                warm.get("sent"),
-                warm.get("forwarded")
-            ));
-        }
+        self.load.warm(WARM_RATE)?;
         let latency = self.offer(LATENCY_RATE, 1000)?;
         let equal = self.offer(self.options.rate, self.options.milliseconds * 2)?;
         let (lossless, mut peak, mut bounded) = self.lossless()?;
@@ -187,7 +164,7 @@ impl Bench<'_> {
         };
         let saturated = at(1.5)?;
         let overload = at(2.0)?;
-        let flood = self.offer_both(
+        let flood = self.load.offer(
             (lossless / 4.0) as u64,
             (lossless * 2.0) as u64,
             self.options.milliseconds,
@@ -198,9 +175,9 @@ impl Bench<'_> {
             saturated_rate: saturated.messages() / saturated.get("total_us") * 1e6,
             lossless,
             overload: overload.goodput() / peak * 100.0,
+            overload_factor: overload.offered() / lossless,
             latency: latency.get("latency_ns") / 1000.0,
             renews_kept: flood.get("replies") / flood.get("renews_sent") * 100.0,
-            solicitations: warm.get("solicitations"),
             foreign: equal.get("foreign_user_us") / equal.get("total_us") * 100.0,
             bounded,
         })
@@ -213,15 +190,15 @@ impl Bench<'_> {
         let mut rate = FIRST_RATE;
         for _ in 0..64 {
             let mut trial = self.offer(rate as u64, self.options.milliseconds / 2)?;
-            if trial.loss() > LOSSLESS {
+            if !trial.kept_up() {
                 // Once more: a short disturbance of the machine is not the relay's limit.
                 trial = self.offer(rate as u64, self.options.milliseconds / 2)?;
             }
             peak = peak.max(trial.goodput());
-            if trial.bounded() && trial.loss() <= LOSSLESS {
+            if trial.bounded() && trial.kept_up() {
                 return Ok((trial.offered(), peak, true));
             }
-            if trial.loss() <= LOSSLESS {
+            if trial.kept_up() {
                 good = rate;
             } else {
                 bad = Some(rate);
@@ -239,73 +216,7 @@ impl Bench<'_> {
     /// Offers `rate` exchanges a second in the chosen mix.
     fn offer(&self, rate: u64, milliseconds: u64) -> Result<Trial> {
         let solicits = rate * self.options.mix / 100;
-        self.offer_both(rate - solicits, solicits, milliseconds)
-    }
-
-    /// Offers so many RENEWs and SOLICITs a second.
-    fn offer_both(&self, renews: u64, solicits: u64, milliseconds: u64) -> Result<Trial> {
-        let network = self.network;
-        let words = [
-            format!("access_netns={}", network.namespace("clients")),
-            format!("access_interface={}", network.clients()),
-            format!("core_netns={}", network.namespace("server")),
-            format!("core_interface={}", network.server()),
-            format!("clients={}", self.options.clients),
-            format!("renews={renews}"),
-            format!("solicits={solicits}"),
-            format!("milliseconds={milliseconds}"),
-            format!("relay_cpu={RELAY_CPU}"),
-            format!("relay_pid={}", self.relay.pid()),
-        ];
-        let (cpu, generator) = (LOAD_CPU.to_string(), self.generator.to_string_lossy());
-        let mut args = vec!["-c", &cpu, &generator];
-        args.extend(words.iter().map(String::as_str));
-        let line = run_program("taskset", &args)?;
-        let words = line
-            .split_whitespace()
-            .filter_map(|word| {
-                let (key, value) = word.split_once('=')?;
-                Some((key.to_owned(), value.parse().ok()?))
-            })
-            .collect();
-        Ok(Trial {
-            asked: (renews + solicits) as f64 * milliseconds as f64 / 1000.0,
-            words,
-        })
-    }
-}
-
-impl Trial {
-    fn get(&self, key: &str) -> f64 {
-        self.words.get(key).copied().unwrap_or(f64::NAN)
-    }
-
-    fn loss(&self) -> f64 {
-        1.0 - self.get("answered") / self.get("sent")
-    }
-
-    fn bounded(&self) -> bool {
-        self.get("sent") < self.asked * OFFERED
-    }
-
-    /// Exchanges offered a second.
-    fn offered(&self) -> f64 {
-        self.get("sent") / self.get("window_us") * 1e6
-    }
-
-    /// Answers a second while the load was on.
-    fn goodput(&self) -> f64 {
-        self.get("window_answered") / self.get("window_us") * 1e6
-    }
-
-    /// Messages relayed: to the server and to the clients.
-    fn messages(&self) -> f64 {
-        self.get("forwarded") + self.get("answered")
-    }
-
-    /// The whole busy time of the relay's CPU per message relayed, µs.
-    fn cpu_per_message(&self) -> f64 {
-        self.get("busy_us") / self.messages()
+        self.load.offer(rate - solicits, solicits, milliseconds)
     }
 }
 
@@ -318,7 +229,7 @@ fn build(args: &[&str], program: &str) -> Result<PathBuf> {
 }
 
 /// The relay under development.
-fn twinrelay() -> Result<PathBuf> {
+pub fn twinrelay() -> Result<PathBuf> {
     match std::env::var_os("TWINRELAY_BINARY") {
         Some(binary) => Ok(binary.into()),
         None => build(&["-p", "relay-userspace"], "twinrelay"),
@@ -326,7 +237,7 @@ fn twinrelay() -> Result<PathBuf> {
 }
 
 /// The load generator with its stub server; `TWINRELAY_LOADGEN` names one that is already built.
-fn generator() -> Result<PathBuf> {
+pub fn generator() -> Result<PathBuf> {
     match std::env::var_os("TWINRELAY_LOADGEN") {
         Some(binary) => Ok(binary.into()),
         None => build(

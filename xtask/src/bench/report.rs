@@ -1,7 +1,12 @@
-//! Medians over rounds, and the table of them. Knows nothing of how they were measured.
+//! Medians over rounds, the table of them, and the goals. Knows nothing of how they were measured.
+
+use super::goals::Goal;
 
 /// Above this share of the relay's CPU, in percent, other programs spoil the figures.
 const FOREIGN_MAX: f64 = 3.0;
+
+/// One number of a round.
+type Value = fn(&Round) -> f64;
 
 /// What one relay showed in one round.
 #[derive(Clone, Default)]
@@ -16,11 +21,11 @@ pub struct Round {
     pub lossless: f64,
     /// Answers that arrived at twice the lossless rate, in percent of the peak.
     pub overload: f64,
+    /// What was offered then, in lossless rates: less than 2 where the generator offers no more.
+    pub overload_factor: f64,
     /// RENEWs answered while SOLICITs flood, in percent: a quarter of the lossless rate of RENEWs, twice
     /// that rate of SOLICITs.
     pub renews_kept: f64,
-    /// Neighbour solicitations that reached the clients while each was seen for the first time.
-    pub solicitations: f64,
     /// From a client's message to its RELAY-FORW at the server, µs.
     pub latency: f64,
     /// User time of other programs on the relay's CPU, in percent of the measured time.
@@ -115,26 +120,85 @@ pub fn print(rows: &[Row], rate: u64) {
         return;
     };
     for other in others {
-        let ratio = |value: fn(&Round) -> f64| {
-            median(
-                first
-                    .rounds
-                    .iter()
-                    .zip(&other.rounds)
-                    .map(|(a, b)| value(b) / value(a))
-                    .collect(),
-            )
-        };
         println!(
             "{} / {}: us/msg at {rate}/s {:.2}, saturated {:.2}; lossless {:.2}; latency {:.2}",
             other.name,
             first.name,
-            ratio(|round| round.equal_cpu),
-            ratio(|round| round.saturated_cpu),
-            ratio(|round| round.lossless),
-            ratio(|round| round.latency),
+            ratio(other, first, |round| round.equal_cpu),
+            ratio(other, first, |round| round.saturated_cpu),
+            ratio(other, first, |round| round.lossless),
+            ratio(other, first, |round| round.latency),
         );
     }
+}
+
+/// The median over rounds of `value` of one relay by that of another in the same round.
+fn ratio(one: &Row, other: &Row, value: Value) -> f64 {
+    let rounds = one.rounds.iter().zip(&other.rounds);
+    median(rounds.map(|(a, b)| value(a) / value(b)).collect())
+}
+
+/// What is demanded of twinrelay next to the relays that ran with it.
+pub fn goals(rows: &[Row], rate: u64) -> Vec<Goal> {
+    let find = |name| rows.iter().find(|row| row.name == name);
+    let Some(ours) = find("twinrelay") else {
+        return vec![];
+    };
+    let mut goals = vec![];
+    let cpu: [(String, Value); 2] = [
+        (format!("at {rate}/s"), |round| round.equal_cpu),
+        ("saturated".into(), |round| round.saturated_cpu),
+    ];
+    for (name, bound) in [("dhcrelay", 5.0), ("dnsmasq", 1.6)] {
+        for (load, value) in &cpu {
+            if let Some(theirs) = find(name) {
+                let what = format!("CPU a message of {name} / twinrelay, {load}");
+                goals.push(Goal::at_least(
+                    what,
+                    ratio(theirs, ours, *value),
+                    bound,
+                    "x",
+                ));
+            }
+        }
+    }
+    if let Some(bare) = find("reflector") {
+        for (load, value) in &cpu {
+            let what = format!("CPU a message of twinrelay / reflector, {load}");
+            goals.push(Goal::at_most(what, ratio(ours, bare, *value), 1.35, "x"));
+        }
+    }
+    let bounded = if ours.bounded() {
+        "bounded by the generator"
+    } else {
+        ""
+    };
+    for (name, bound) in [("dhcrelay", 4.0), ("dnsmasq", 1.0)] {
+        if let Some(theirs) = find(name) {
+            let what = format!("lossless rate of twinrelay / {name}");
+            let figure = ratio(ours, theirs, |round| round.lossless);
+            goals.push(Goal::at_least(what, figure, bound, "x").noting(bounded));
+        }
+    }
+    let factor = ours.median(|round| round.overload_factor);
+    goals.push(
+        Goal::at_least(
+            "goodput at twice the lossless rate, of peak",
+            ours.median(|round| round.overload),
+            90.0,
+            " %",
+        )
+        .noting(&format!("{factor:.2}x offered")),
+    );
+    if let Some(theirs) = find("dhcrelay") {
+        goals.push(Goal::at_least(
+            "median latency of dhcrelay / twinrelay",
+            ratio(theirs, ours, |round| round.latency),
+            1.0,
+            "x",
+        ));
+    }
+    goals
 }
 
 #[cfg(test)]
