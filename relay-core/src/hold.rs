@@ -86,14 +86,14 @@ impl Hold {
         !self.waits.is_empty() && self.waits.range(all).next().is_some()
     }
 
-    /// Keeps a Reply until all `waits` are answered, or until `deadline`.
+    /// Keeps a Reply until all `waits` are answered, or until `deadline`. `false`: there is no room.
     pub(crate) fn keep(
         &mut self,
         deadline: Instant,
         path: ClientPath,
         message: &[u8],
         waits: &Waits<'_>,
-    ) {
+    ) -> bool {
         let mut buffers = self.spare.pop().unwrap_or_default();
         buffers.message.extend_from_slice(message);
         buffers.waits.extend_from_slice(waits.routes);
@@ -105,7 +105,7 @@ impl Hold {
             buffers,
             left: 0,
         });
-        let Some(slot) = slot else { return };
+        let Some(slot) = slot else { return false };
         let mut left = 0;
         for (prefix, version) in waits.routes {
             left += usize::from(self.waits.insert((*prefix, *version, slot)));
@@ -121,6 +121,7 @@ impl Hold {
         let last = self.queue.back().map(|(deadline, ..)| *deadline);
         let deadline = last.map_or(deadline, |last| last.max(deadline));
         self.queue.push_back((deadline, slot, self.serial));
+        true
     }
 
     /// The route change `version` of this prefix, or one after it, was answered: lets go what

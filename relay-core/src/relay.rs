@@ -16,7 +16,7 @@ use crate::input::{Clear, ClientDatagram, Input, ServerDatagram};
 use crate::outbox::Outbox;
 use crate::record::{Keeping, Record, RecordKey};
 use crate::relaying::forward::{self, Accepted};
-use crate::relaying::link::{Links, is_link_local};
+use crate::relaying::link::{Links, Sender, is_link_local};
 use crate::relaying::reply::{self, Delivery};
 use crate::relaying::transaction::{Exchange, Request, Transactions};
 use crate::snoop::{GivenUp, Leases, Reply, Verdict};
@@ -363,6 +363,10 @@ impl Relay {
         let access = Some(delivery.access);
         if request.is_none() {
             self.out.notice(access, Notice::UnmatchedReply);
+            // Anybody on the servers' side could say it. req: SNP-6
+            if delivery.sender == Sender::Claimed {
+                return false;
+            }
         }
         let Ok(reply) = Reply::read(&innermost.message, &mut self.leases) else {
             self.out.notice(access, Notice::UnreadableReply);
@@ -425,7 +429,6 @@ impl Relay {
             routes: waits,
             record,
         };
-        self.hold.keep(deadline, *path, delivery.inner, &waits);
-        true
+        self.hold.keep(deadline, *path, delivery.inner, &waits)
     }
 }

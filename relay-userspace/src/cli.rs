@@ -60,6 +60,9 @@ pub enum Verb {
     Top,
     /// Remove bindings with their routes, or zero the counters
     Clear {
+        /// One JSON document on standard output
+        #[arg(long, global = true)]
+        json: bool,
         /// What to clear.
         #[command(subcommand)]
         what: Clear,

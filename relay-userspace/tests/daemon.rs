@@ -290,7 +290,7 @@ fn user_is_dropped_to_and_routes_are_still_written() {
 }
 
 /// The source stays the same over restarts, though a newer address comes first in the kernel's
-/// list. req: RLY-32 (RFC 8415 §18.3.10)
+/// list. req: RLY-32 (RFC 8415 §18.3.10), RLY-98 (RFC 6977 §5)
 #[test]
 fn rly_32_chosen_addresses_and_relay_id_survive_a_restart() {
     in_namespace(

@@ -128,6 +128,11 @@ fn snp_23_forged_release_is_forwarded_without_effect() {
             mac: Some(MacAddr([6; 6])),
             ..client()
         },
+        // In fragments or behind extension headers: only a UDP socket sees it, without its MAC.
+        Client {
+            mac: None,
+            ..client()
+        },
     ];
     for forger in forgers {
         for message_type in [8, 9] {

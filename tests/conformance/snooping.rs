@@ -5,7 +5,7 @@ use std::time::Duration;
 use relay_core::time::Instant;
 use relay_core::types::IfIndex;
 use relay_core::view::RouteState;
-use relay_tests::bench::{Bench, Client, SECOND};
+use relay_tests::bench::{Bench, Client, SECOND, server};
 use relay_tests::exchanges::{from_server, na_lease, pd, pd_lease, ta};
 use relay_tests::messages::{Message, SERVER_DUID, iaaddr, iaprefix, ip, option, status};
 
@@ -150,6 +150,26 @@ fn snp_6_unmatched_reply_is_noticed_delivered_and_learned() {
             .count(),
         1
     );
+    bench.expect_leases(LEASE_1);
+}
+
+/// Where servers are known by a multicast address, anybody on their side may claim to be one: such a Reply
+/// counts only where it was asked for. req: SNP-6, RLY-61 (RFC 8213 §3)
+#[test]
+fn snp_6_unmatched_reply_of_a_claimed_server_is_delivered_and_not_learned() {
+    let mut bench = Bench::with(|config| {
+        config.servers = vec![server(0, "ff05::1:3")];
+        config.servers[0].interface = Some(IfIndex(9));
+    });
+    bench.ask(&client(), 1, &[]);
+    bench.take();
+
+    bench.reply(&client(), 0x0012_3456, &pd_lease(1, P1, 100));
+    bench.expect_leases("");
+    let lines: Vec<_> = bench.take().into_iter().map(|seen| seen.line).collect();
+    assert!(lines.iter().any(|line| line.starts_with("to-client reply")));
+
+    bench.bind(&client(), &pd_lease(1, P1, 100));
     bench.expect_leases(LEASE_1);
 }
 

@@ -101,10 +101,11 @@ impl Client {
 }
 
 impl Place {
-    /// Whether a frame from `mac` may come from here.
+    /// Whether a frame from `mac` may come from here. Of a client on the link the MAC is known;
+    /// a message that came without one (in fragments, behind extension headers) proves nothing.
     pub(crate) fn may_be(&self, mac: Option<MacAddr>) -> bool {
         match (self.mac, mac) {
-            (Some(known), Some(mac)) if self.is_first_hop => known == mac,
+            (Some(known), mac) if self.is_first_hop => mac == Some(known),
             _ => true,
         }
     }

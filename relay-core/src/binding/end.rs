@@ -36,8 +36,10 @@ impl Bindings {
         let found = self.table.find_client(link, given_up.duid);
         let client = found.filter(|at| self.table.client(*at).is_some_and(|c| c.may_be(mac)));
         let mut is_foreign = found != client;
+        // Once, not for each of thousands of items that a message can name.
+        let is_refused = self.refused.knows(link, given_up.duid);
         for item in given_up.items() {
-            if self.refused.len() > 0 {
+            if is_refused {
                 self.refused
                     .give_up(link, mac, given_up.duid, |lease| match item {
                         Item::Lease(ia_type, iaid, prefix) => {

@@ -176,9 +176,8 @@ fn bindings_are_told_again_in_slices() {
     );
 }
 
-/// req: SNP-36 (RFC 8987 §4.1)
 #[test]
-fn snp_36_uncertain_times_are_put_right_and_renewed_ones_are_not() {
+fn uncertain_times_are_put_right_and_renewed_ones_are_not() {
     let mut store = Store::default();
     let mut before = kept_relay(false);
     let other = Cpe { n: 0xb, ..A };

@@ -88,6 +88,11 @@ impl RefusedLeases {
         self.forget(link, duid, |it| it.is_lease(ia_type, iaid, prefix));
     }
 
+    /// Whether a lease of this client is here.
+    pub(crate) fn knows(&self, link: AccessLink, duid: &[u8]) -> bool {
+        self.list.iter().any(|it| it.is_of(link, duid))
+    }
+
     /// A client gives up these of its leases; only a frame of its own does that (SNP-23).
     pub(crate) fn give_up(
         &mut self,

@@ -262,10 +262,10 @@ impl Links {
     /// server is known by a multicast address only, from the servers' side. Never from an access
     /// interface that is not on the servers' side too: there, every client could claim to be one.
     // req: RLY-61
-    pub(crate) fn is_server(&self, source: Ipv6Addr, interface: IfIndex) -> bool {
+    pub(crate) fn sender(&self, source: Ipv6Addr, interface: IfIndex) -> Option<Sender> {
         let from_core = self.core.contains(&interface);
         if !from_core && self.by_ifindex.contains_key(&interface) {
-            return false;
+            return None;
         }
         let from = self
             .servers
@@ -276,8 +276,21 @@ impl Links {
             .skip(from)
             .take_while(|(address, _)| *address == source)
             .any(|(_, bound)| bound.is_none_or(|bound| bound == interface));
-        unicast || (self.has_multicast_server && from_core)
+        if unicast {
+            return Some(Sender::Configured);
+        }
+        (self.has_multicast_server && from_core).then_some(Sender::Claimed)
     }
+}
+
+/// Who a RELAY-REPL is from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sender {
+    /// A server that the configuration names by its address.
+    Configured,
+    /// Somebody on the servers' side, where a server is known by a multicast address only: it may
+    /// answer what was asked, and nothing else.
+    Claimed,
 }
 
 /// `NAME.VID` taken apart, where VID is a decimal number of a VLAN as we write it.

@@ -5,7 +5,7 @@
 
 use core::net::Ipv6Addr;
 
-use super::link::{Link, Links, NamedTags};
+use super::link::{Link, Links, NamedTags, Sender};
 use crate::error::Discard;
 use crate::input::ServerDatagram;
 use crate::types::{AccessId, IfIndex};
@@ -15,6 +15,7 @@ use crate::wire::relay_msg::{RelayMessage, RelayOptions};
 /// An answer that is to be delivered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Delivery<'a> {
+    pub(crate) sender: Sender,
     pub(crate) access: AccessId,
     pub(crate) interface: IfIndex,
     pub(crate) tags: NamedTags,
@@ -41,9 +42,9 @@ pub(crate) fn unwrap<'a>(
         Some(&iana::RELAY_REPL) => {}
         Some(_) => return Err(anywhere(Discard::NotForRelay)),
     }
-    if !links.is_server(datagram.source, datagram.interface) {
-        return Err(anywhere(Discard::NotFromServer));
-    }
+    let sender = links
+        .sender(datagram.source, datagram.interface)
+        .ok_or(anywhere(Discard::NotFromServer))?;
     // hop-count is the request's and is neither checked nor counted down. req: RLY-50
     let (layer, options) = RelayMessage::new(datagram.payload)
         .and_then(|layer| Ok((layer, layer.read_options()?)))
@@ -52,10 +53,11 @@ pub(crate) fn unwrap<'a>(
     let (link, tags) = links
         .named(options.interface_id, layer.link_address)
         .ok_or(anywhere(Discard::UnknownLink))?;
-    deliver(link, tags, &layer, &options)
+    deliver(sender, link, tags, &layer, &options)
 }
 
 fn deliver<'a>(
+    sender: Sender,
     link: &Link,
     tags: NamedTags,
     layer: &RelayMessage<'a>,
@@ -69,6 +71,7 @@ fn deliver<'a>(
         return Err(here(Discard::Malformed));
     }
     Ok(Delivery {
+        sender,
         access,
         interface,
         tags,

@@ -73,7 +73,7 @@ pub fn run(place: &Place, verb: Verb) -> Result<(), Failure> {
             Verb::Show(show) => show::run(&daemon, show).await,
             Verb::Monitor { json } => monitor::run(&daemon, json).await,
             Verb::Top => top::run(&daemon).await,
-            Verb::Clear { what } => clear(&daemon, what).await,
+            Verb::Clear { json, what } => clear(&daemon, json, what).await,
             Verb::Run | Verb::Check | Verb::Completions { .. } | Verb::Man { .. } => Err(
                 Failure::Usage("this verb does not ask the daemon".to_owned()),
             ),
@@ -105,15 +105,18 @@ struct Cleared {
     cleared: usize,
 }
 
-async fn clear(daemon: &http::Daemon, what: Clear) -> Result<(), Failure> {
+async fn clear(daemon: &http::Daemon, json: bool, what: Clear) -> Result<(), Failure> {
     let Clear::Binding(ClearBinding {
         lease,
         duid,
         interface,
     }) = what
     else {
-        daemon.post("/v1/clear/statistics", &[]).await?;
-        writeln!(io::stdout(), "counters are zero")?;
+        let answer = daemon.post("/v1/clear/statistics", &[]).await?;
+        match json {
+            true => io::stdout().write_all(&answer)?,
+            false => writeln!(io::stdout(), "counters are zero")?,
+        }
         return Ok(());
     };
     let words: Vec<(&str, String)> = [
@@ -126,6 +129,9 @@ async fn clear(daemon: &http::Daemon, what: Clear) -> Result<(), Failure> {
     .collect();
     let answer = daemon.post("/v1/clear/binding", &words).await?;
     let Cleared { cleared } = http::parse(&answer)?;
+    if json {
+        io::stdout().write_all(&answer)?;
+    }
     let what: Vec<&str> = words.iter().map(|(_, value)| value.as_str()).collect();
     if cleared == 0 {
         let what = what.concat();
@@ -133,8 +139,10 @@ async fn clear(daemon: &http::Daemon, what: Clear) -> Result<(), Failure> {
             "no binding of {what}; see `twinrelay show bindings`"
         )));
     }
-    let plural = if cleared == 1 { "" } else { "s" };
-    writeln!(io::stdout(), "{cleared} binding{plural} removed")?;
+    if !json {
+        let plural = if cleared == 1 { "" } else { "s" };
+        writeln!(io::stdout(), "{cleared} binding{plural} removed")?;
+    }
     Ok(())
 }
 

@@ -34,6 +34,8 @@ use parts::{BindingLogs, Metrics, RelayParts};
 
 /// The relay thread did not take new surroundings: try again after this.
 const RETRY_SURROUNDINGS: Duration = Duration::from_millis(50);
+/// The relay thread looks at its commands between two batches, within milliseconds.
+const RELAY_ANSWERS: Duration = Duration::from_secs(1);
 /// How often to look whether all threads live.
 const LOOK_AFTER_THREADS: Duration = Duration::from_millis(500);
 
@@ -223,7 +225,11 @@ impl Daemon {
                     Err(_) => break Err(anyhow::anyhow!("the route thread ended by itself")),
                 },
                 () = tokio::time::sleep(RETRY_SURROUNDINGS), if self.undelivered => self.deliver(),
-                _ = watchdog.tick() => notify::watchdog(),
+                _ = watchdog.tick() => {
+                    if self.relay_answers().await {
+                        notify::watchdog();
+                    }
+                }
                 _ = look.tick() => {
                     if self.parts.relay_ended() {
                         break Err(anyhow::anyhow!("the relay thread ended by itself"));
@@ -235,6 +241,17 @@ impl Daemon {
             }
         };
         self.finish(ended).await
+    }
+
+    /// Whether the relay thread does its work: a hung one must not be kept alive by this thread.
+    async fn relay_answers(&self) -> bool {
+        let asked = self.parts.relay.ask(Command::Summary);
+        let answers = tokio::time::timeout(RELAY_ANSWERS, asked).await;
+        let answers = matches!(answers, Ok(Ok(_)));
+        if !answers {
+            tracing::error!("the relay thread does not answer");
+        }
+        answers
     }
 
     /// Interfaces or configuration changed: joins them anew.

@@ -19,9 +19,10 @@ impl Follower {
             if there {
                 self.foreign.insert(prefix);
                 self.look_at_wanted(prefix);
-            } else if self.foreign.remove(&prefix) && self.is_wanted(prefix) {
-                // Another foreign route may still be there: ask before writing.
-                self.doubt = true;
+            } else if self.foreign.contains(&prefix) {
+                // Another foreign route to it may still be there: it stays in the set until the
+                // kernel was asked, now or when somebody wants it.
+                self.doubt |= self.is_wanted(prefix);
             }
             return;
         }

@@ -34,6 +34,8 @@ impl Follower {
     }
 
     fn want(&mut self, key: Key, target: Target, version: u64) {
+        // It may have gone since; a comparison says.
+        self.doubt |= self.foreign.contains(&key.0);
         let entry = self.entry(key);
         entry.remove = false;
         entry.fresh = true;
