@@ -71,7 +71,52 @@ pub(super) struct Writer {
     last_ask: Option<Instant>,
     merging: Option<JoinHandle<io::Result<Merged>>>,
     merge_after: Instant,
+    pace: Pace,
     stop: Arc<AtomicBool>,
+}
+
+/// At 1,600 changes a second each still goes at once.
+const CHANGE_EVERY: Duration = Duration::from_micros(600);
+/// So many may come in a row.
+const CHANGES_IN_A_ROW: u32 = 64;
+/// Beyond, changes gather for this long.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// When changes wait for company. A commit costs some 100 µs of CPU (its system calls, the disk's
+/// interrupt, a wake-up on either side), so thousands a second would take a CPU from the relay
+/// path; beyond a rate that no ordinary network reaches they share commits instead.
+struct Pace {
+    credit: Duration,
+    last: Instant,
+}
+
+impl Pace {
+    const fn new(now: Instant) -> Self {
+        Self {
+            credit: CHANGE_EVERY.saturating_mul(CHANGES_IN_A_ROW),
+            last: now,
+        }
+    }
+
+    /// How long the next commit waits.
+    fn wait(&mut self, now: Instant) -> Duration {
+        let earned = now.saturating_duration_since(self.last);
+        let most = CHANGE_EVERY * CHANGES_IN_A_ROW;
+        self.credit = (self.credit + earned).min(most);
+        self.last = now;
+        match self.credit < CHANGE_EVERY {
+            true => GATHER,
+            false => Duration::ZERO,
+        }
+    }
+
+    /// So many changes were committed.
+    fn spend(&mut self, changes: usize) {
+        let changes = u32::try_from(changes).unwrap_or(u32::MAX);
+        self.credit = self
+            .credit
+            .saturating_sub(CHANGE_EVERY.saturating_mul(changes));
+    }
 }
 
 impl Writer {
@@ -106,6 +151,7 @@ impl Writer {
             last_ask: None,
             merging: None,
             merge_after: Instant::now(),
+            pace: Pace::new(Instant::now()),
             stop: Arc::new(AtomicBool::new(false)),
         }
     }
@@ -124,6 +170,9 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
+            if first.is_some() {
+                std::thread::sleep(self.pace.wait(Instant::now()));
+            }
             let mut next = first;
             while let Some(command) = next {
                 match command {
@@ -232,6 +281,7 @@ impl Writer {
         } else {
             self.commit();
         }
+        self.pace.spend(self.pending.iter().map(Batch::len).sum());
         for batch in self.pending.drain(..) {
             let _ = self.spare.try_send(batch);
         }
@@ -431,3 +481,35 @@ fn id_of(body: &[u8]) -> Option<u64> {
 }
 
 const _: () = assert!(BATCH_BYTES < COMMIT_BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_gather_only_where_many_came_in_a_row() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        let mut commit = |after: Duration, changes| {
+            now += after;
+            let wait = pace.wait(now);
+            now += wait;
+            pace.spend(changes);
+            wait
+        };
+
+        // A thousand a second never wait, five thousand do once the row is used up.
+        assert!((0..1000).all(|_| commit(Duration::from_millis(1), 1).is_zero()));
+        let waits: Vec<Duration> = (0..1000)
+            .map(|_| commit(Duration::from_micros(200), 1))
+            .collect();
+
+        assert!(
+            waits[..CHANGES_IN_A_ROW as usize / 2]
+                .iter()
+                .all(Duration::is_zero)
+        );
+        let gathered = waits[500..].iter().filter(|wait| **wait == GATHER).count();
+        assert!(gathered > 50, "{gathered}");
+    }
+}
