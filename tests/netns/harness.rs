@@ -1,9 +1,12 @@
 //! What every scenario needs: a lab or a counted reason why there is none, and the routes of r1.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use xtask::lab::{Client, Lab, Lifetimes, Options, Relay, wait_for};
+
+use crate::hand::on_node;
 
 /// The configuration of the lab, as the examples have it.
 pub(crate) const CONFIGURATION: &str = include_str!("../../examples/twinrelay.toml");
@@ -127,6 +130,21 @@ pub(crate) fn installed(lab: &Lab) -> Vec<String> {
         .filter(|it| it["state"] == "active" && it["route"] == "installed")
         .map(|it| it["prefix"].as_str().expect("a text").to_owned())
         .collect()
+}
+
+/// The text of the metrics endpoint.
+pub(crate) fn scrape(lab: &Lab) -> String {
+    let answer = on_node(lab, "r1", || {
+        let mut stream = TcpStream::connect("[::1]:9547").expect("the endpoint listens");
+        stream
+            .write_all(b"GET /metrics HTTP/1.0\r\nHost: r1\r\n\r\n")
+            .expect("it takes a request");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("it answers");
+        text
+    });
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    answer
 }
 
 /// How often the daemon dropped or noticed this, over all interfaces: `list` is `drops` or `notices`.

@@ -19,5 +19,6 @@ mod probes;
 mod reload;
 mod restart;
 mod servers;
+mod store;
 mod tags;
 mod wire;

@@ -1,9 +1,7 @@
 //! What monitoring sees of a lease: the stream of events, and the metrics.
 
-use crate::hand::{HandClient, on_node};
-use crate::harness::{CONFIGURATION, expect_no_route, lab};
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use crate::hand::HandClient;
+use crate::harness::{CONFIGURATION, expect_no_route, lab, scrape};
 use std::time::Duration;
 use xtask::lab::{Lab, Lifetimes, wait_for};
 
@@ -85,20 +83,6 @@ fn monitor_json_prints_binding_and_route_events_of_a_lease() {
 fn value(text: &str, series: &str) -> Option<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(series));
     rest?.strip_prefix(' ')?.parse().ok()
-}
-
-fn scrape(lab: &Lab) -> String {
-    let answer = on_node(lab, "r1", || {
-        let mut stream = TcpStream::connect("[::1]:9547").expect("the endpoint listens");
-        stream
-            .write_all(b"GET /metrics HTTP/1.0\r\nHost: r1\r\n\r\n")
-            .expect("it takes a request");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("it answers");
-        text
-    });
-    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
-    answer
 }
 
 #[test]

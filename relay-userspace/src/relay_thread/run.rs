@@ -17,7 +17,7 @@ use super::poll::{Poller, Ready, Source};
 use super::ports::{self, Ports};
 use super::receive::{ANSWER_CALLS, REQUEST_CALLS, REQUEST_CALLS_BESIDE_RING, Receiver};
 use super::to_follower::ToFollower;
-use super::to_store::ToStore;
+use super::to_store::{LAST_WORDS, ToStore};
 use crate::config::{Capture, OnExit};
 use crate::counters::Counters;
 use crate::dataplane::{Dataplane, DataplaneHandle, Wanted};
@@ -389,6 +389,13 @@ impl RelayThread {
             if !self.round(&all) {
                 break;
             }
+        }
+        let until = boot_now() + LAST_WORDS;
+        while self.store.is_rewriting() && boot_now() < until {
+            self.store.hear(&mut self.relay, boot_now());
+            self.flush();
+            // The writer needs the processor too, and room in its queue comes with it.
+            std::thread::sleep(Duration::from_micros(100));
         }
         self.store.close(&mut self.relay);
         self.flush();

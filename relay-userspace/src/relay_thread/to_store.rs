@@ -29,7 +29,7 @@ const AGAIN: Duration = Duration::from_millis(1);
 /// Changes that wait for a queue with room; beyond it everything is told once more.
 const WAITING_MAX: usize = 65_536;
 /// At the end the store has so long to take what is left.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The way to the store, where there is one.
 pub(super) struct ToStore {
@@ -245,10 +245,25 @@ impl ToStore {
             Rewrite::Ending => {
                 if open.hand_over() && open.store.end_rewrite(open.told) {
                     open.rewrite = Rewrite::Until(open.told);
+                    // Of nothing told the store has nothing to say.
+                    if open.told == 0 {
+                        open.rewrite = Rewrite::No;
+                        relay.set_keeping(Keeping::Awaited);
+                    }
                 }
             }
             Rewrite::No | Rewrite::Until(_) => {}
         }
+    }
+
+    /// Whether something is not told yet that the store asked for, and may still take: at the end it
+    /// is waited for, because it may be known nowhere else.
+    pub(super) fn is_rewriting(&self) -> bool {
+        let rewrite = self.open.as_ref().map(|open| open.rewrite);
+        matches!(
+            rewrite,
+            Some(Rewrite::Due | Rewrite::UnderWay(_) | Rewrite::Ending)
+        )
     }
 
     /// Has everything written that was told, waits for it, and lets the Replies go that waited.
@@ -277,6 +292,12 @@ impl Open {
 
     /// `true` where nothing is left.
     fn hand_over(&mut self) -> bool {
+        if self.rewrite == Rewrite::Due {
+            // It will be told again. On disk before what was dropped it would free Replies that
+            // wait for that.
+            self.batch = None;
+            return true;
+        }
         let Some(batch) = self.batch.take() else {
             return true;
         };
@@ -330,6 +351,7 @@ impl Open {
     }
 }
 
+// req: PDR-S-1
 fn take_back(
     mut opened: Opened,
     relay: &mut Relay,
