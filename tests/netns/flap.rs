@@ -5,7 +5,7 @@ use std::time::Duration;
 use xtask::lab::{Client, Lab, Lifetimes, wait_for};
 
 /// Messages from clients so far.
-fn heard(lab: &Lab) -> u64 {
+pub(crate) fn heard(lab: &Lab) -> u64 {
     let statistics = shown(lab, "statistics");
     let rows = statistics["statistics"]["messages"].as_array();
     let rows = rows.expect("a list of messages").iter();
@@ -14,7 +14,8 @@ fn heard(lab: &Lab) -> u64 {
         .sum()
 }
 
-fn held(lab: &Lab) -> Vec<String> {
+/// Every lease: destination, state, end.
+pub(crate) fn held(lab: &Lab) -> Vec<String> {
     let mut held: Vec<String> = bindings(lab)
         .iter()
         .map(|it| format!("{} {} {}", it["prefix"], it["state"], it["valid_until"]))

@@ -19,6 +19,7 @@ mod prefixes;
 mod probes;
 mod reload;
 mod restart;
+mod routes;
 mod servers;
 mod store;
 mod tags;
