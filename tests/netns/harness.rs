@@ -11,6 +11,13 @@ use crate::hand::on_node;
 /// The configuration of the lab, as the examples have it.
 pub(crate) const CONFIGURATION: &str = include_str!("../../examples/twinrelay.toml");
 
+/// The same for a host that plays many clients, faster than one client may ask.
+pub(crate) fn unlimited() -> String {
+    let section = "interface = \"acc0\"";
+    let limits = "rate_limit = { per_client = 0, per_interface = 0 }";
+    CONFIGURATION.replace(section, &format!("{section}\n{limits}"))
+}
+
 /// A lab with this configuration and these lifetimes; none where this machine cannot, said and counted.
 pub(crate) fn lab(configuration: &str, lifetimes: Lifetimes) -> Option<Lab> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);

@@ -12,6 +12,7 @@ use xtask::lab::{Client, Lab, Lifetimes, wait_for};
 use crate::hand::{Granted, HandClient};
 use crate::harness::{
     CONFIGURATION, bindings, expect_no_route, expect_reached, installed, lab, on, prefix, shown,
+    unlimited,
 };
 
 /// How often the daemon is killed at a random moment.
@@ -186,7 +187,7 @@ fn load(client: &mut HandClient, number: &mut u32, told: &Mutex<Vec<Told>>, stop
 /// The daemon dies at fifty random moments under load: whatever a client was told is known afterwards.
 #[test]
 fn whatever_a_client_was_told_is_known_after_each_of_fifty_crashes() {
-    let Some(mut lab) = lab(CONFIGURATION, Lifetimes::default()) else {
+    let Some(mut lab) = lab(&unlimited(), Lifetimes::default()) else {
         return;
     };
     on(

@@ -8,7 +8,7 @@ use xtask::lab::{Lab, Lifetimes, wait_for};
 
 use crate::hand::HandClient;
 use crate::harness::{
-    CONFIGURATION, bindings, counted, expect_logged, installed, lab, on, scrape, shown,
+    CONFIGURATION, bindings, counted, expect_logged, installed, lab, on, scrape, shown, unlimited,
 };
 
 const STATE_DIR: &str = "/var/lib/twinrelay";
@@ -118,7 +118,7 @@ fn segments(lab: &Lab) -> Vec<PathBuf> {
 /// Space is short, then there is some again: nothing that was kept is lost, and in the end everything is kept.
 #[test]
 fn full_disk_delays_no_reply_and_harms_nothing_and_the_rest_is_kept_when_there_is_room() {
-    let Some(mut lab) = lab(CONFIGURATION, Lifetimes::default()) else {
+    let Some(mut lab) = lab(&unlimited(), Lifetimes::default()) else {
         return;
     };
     restart_after(&mut lab, "TERM", |lab| {
