@@ -5,7 +5,7 @@ use super::command::{Result, output, run};
 use super::{Lab, wait_for};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 impl Lab {
@@ -132,11 +132,13 @@ impl Lab {
             &format!("end of {label} after SIG{signal}"),
             Duration::from_secs(10),
             || {
-                for child in &mut self.started {
-                    // Reaped here, or it would stay a zombie that looks alive.
-                    let _ = child.try_wait();
+                let child = self.started.iter_mut().find(|child| child.id() == pid);
+                match child.map(Child::try_wait) {
+                    // Its first thread may be dead while others still hold its ports and locks: only
+                    // when all of them are gone can it be reaped.
+                    Some(Ok(status)) => status.map(drop),
+                    _ => start_time(pid).is_none().then_some(()),
                 }
-                start_time(pid).is_none().then_some(())
             },
         )
     }
