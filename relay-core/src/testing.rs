@@ -43,6 +43,11 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
         .collect()
 }
 
+/// The names of all vectors of `tests/vectors/leasequery.hex`.
+pub(crate) const VECTORS: [&str; 14] = [
+    "V1", "V2", "V3", "V4", "V5", "V6", "V7", "V8", "V9", "V10", "V11", "V12", "V13", "V14",
+];
+
 /// A vector of `tests/vectors/leasequery.hex`.
 pub(crate) fn vector(name: &str) -> Vec<u8> {
     let mut lines = include_str!("../../tests/vectors/leasequery.hex").lines();

@@ -158,6 +158,58 @@ mod tests {
     }
 
     #[test]
+    fn writer_sets_lengths_of_frame_and_nested_options() {
+        let mut out = alloc::vec![0xee];
+        let mut writer = MessageWriter::framed(&mut out, 17, Xid(0x01_0203));
+        writer.option_with(45, |writer| {
+            writer.option(1, &[7]);
+            writer.option_with(3, |writer| writer.bytes(&[8, 9]));
+        });
+
+        assert_eq!(writer.finish(), Ok(()));
+        let frame = [
+            0, 19, 17, 1, 2, 3, 0, 45, 0, 11, 0, 1, 0, 1, 7, 0, 3, 0, 2, 8, 9,
+        ];
+        assert_eq!(out, [&[0xee], &frame[..]].concat());
+    }
+
+    #[test]
+    fn writer_refuses_what_no_frame_holds_and_leaves_the_buffer() {
+        let write = |out: &mut Vec<u8>, data: usize| {
+            let mut writer = MessageWriter::framed(out, 17, Xid(1));
+            writer.option(38, &alloc::vec![0; data]);
+            writer.finish()
+        };
+        let mut out = alloc::vec![7];
+
+        assert_eq!(
+            write(&mut out, 65_535 - HEADER_BYTES - 4 + 1),
+            Err(TooLarge)
+        );
+        assert_eq!(write(&mut out, 65_536), Err(TooLarge));
+        assert_eq!(out, [7]);
+        assert_eq!(write(&mut out, 65_535 - HEADER_BYTES - 4), Ok(()));
+        assert_eq!(out[1..3], [0xff, 0xff]);
+    }
+
+    #[test]
+    fn writer_refuses_what_no_datagram_holds() {
+        let write = |out: &mut Vec<u8>, data: usize| {
+            let mut writer = MessageWriter::datagram(out, 14, Xid(1));
+            writer.option(38, &alloc::vec![0; data]);
+            writer.finish()
+        };
+        let mut out = Vec::new();
+
+        assert_eq!(
+            write(&mut out, 65_527 - HEADER_BYTES - 4 + 1),
+            Err(TooLarge)
+        );
+        assert!(out.is_empty());
+        assert_eq!(write(&mut out, 65_527 - HEADER_BYTES - 4), Ok(()));
+    }
+
+    #[test]
     fn message_flags_of_dhcpv4_query_are_no_transaction_id() {
         let query = Message::new(&[iana::DHCPV4_QUERY, 0x80, 0, 0]).unwrap();
         let response = Message::new(&[iana::DHCPV4_RESPONSE, 0, 0, 0]).unwrap();

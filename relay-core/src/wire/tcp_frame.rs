@@ -67,3 +67,144 @@ impl FrameReader {
         self.at == self.bytes.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{VECTORS, vector};
+    use crate::types::Xid;
+    use proptest::prelude::*;
+
+    /// What one frame says: type, transaction-id, options.
+    type Seen = (u8, Xid, Vec<u8>);
+
+    /// Takes all messages after each piece.
+    fn feed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (FrameReader, Vec<Seen>) {
+        let (mut reader, mut seen) = (FrameReader::default(), Vec::new());
+        for piece in pieces {
+            reader.extend(piece);
+            while let Some(Ok(message)) = reader.next_message() {
+                seen.push((message.message_type, message.xid, message.options.to_vec()));
+            }
+        }
+        (reader, seen)
+    }
+
+    fn all_vectors() -> Vec<u8> {
+        VECTORS.iter().flat_map(|name| vector(name)).collect()
+    }
+
+    /// req: BLQ-2, ALQ-3 (RFC 5460 §5.1, RFC 7653 §6.1)
+    #[test]
+    fn blq_2_frames_octet_by_octet_or_all_in_one_are_the_same() {
+        let stream = all_vectors();
+
+        let (one_by_one, octets) = feed(stream.chunks(1));
+        let (at_once, joined) = feed(stream.chunks(stream.len()));
+
+        assert_eq!(octets.len(), VECTORS.len());
+        assert_eq!(octets, joined);
+        assert!(one_by_one.is_empty() && at_once.is_empty());
+    }
+
+    /// req: BLQ-5 (RFC 5460 §5.1)
+    #[test]
+    fn blq_5_message_size_below_four_is_an_error_that_stays() {
+        for message_size in 0..4 {
+            let mut reader = FrameReader::default();
+            reader.extend(&vector("V1"));
+            reader.extend(&[0, message_size, 23, 0, 0, 1]);
+
+            assert!(matches!(reader.next_message(), Some(Ok(_))));
+            let error = FrameError {
+                message_size: message_size.into(),
+            };
+            for _ in 0..2 {
+                assert_eq!(reader.next_message(), Some(Err(error)));
+            }
+            assert!(!reader.is_empty());
+        }
+    }
+
+    #[test]
+    fn frame_of_the_longest_message_is_given_out_whole_or_not_at_all() {
+        let mut frame = alloc::vec![0xff, 0xff, 17, 0, 0, 2];
+        frame.resize(MAX_FRAME_BYTES, 0xaa);
+        let mut reader = FrameReader::default();
+
+        reader.extend(&frame[..MAX_FRAME_BYTES - 1]);
+        assert_eq!(reader.next_message(), None);
+        assert!(!reader.is_empty());
+        reader.extend(&frame[MAX_FRAME_BYTES - 1..]);
+        let message = reader.next_message().unwrap().unwrap();
+        assert_eq!((message.xid, message.options.len()), (Xid(2), 65_531));
+        assert!(reader.is_empty());
+    }
+
+    #[test]
+    fn frame_reader_memory_is_bounded_over_a_long_stream() {
+        let frame = vector("V7");
+        let stream: Vec<u8> = frame
+            .iter()
+            .copied()
+            .cycle()
+            .take(frame.len() * 20_000)
+            .collect();
+
+        // 16 KiB are 103 frames and a piece of one.
+        let (reader, seen) = feed(stream.chunks(16_384));
+
+        assert_eq!(seen.len(), 20_000);
+        assert!(
+            reader.bytes.capacity() < 4 * 16_384,
+            "{}",
+            reader.bytes.capacity()
+        );
+    }
+
+    /// Bytes moved within the buffer, told by where given-out ones were dropped.
+    #[test]
+    fn frame_reader_fed_faster_than_read_moves_no_byte_twice_for_one_given_out() {
+        let (mut reader, frame) = (FrameReader::default(), vector("V7"));
+        reader.extend(&frame.repeat(1000));
+        let (mut moved, mut given_out) = (0, 0);
+
+        for _ in 0..1000 {
+            assert!(matches!(reader.next_message(), Some(Ok(_))));
+            given_out += frame.len();
+            let before = reader.at;
+            reader.extend(&[0]);
+            if reader.at < before {
+                moved += reader.bytes.len();
+            }
+        }
+
+        assert!(
+            moved <= 2 * given_out,
+            "{moved} bytes moved for {given_out}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_the_same_however_the_stream_is_cut(
+            mut cuts in proptest::collection::vec(0usize..700, 0..40),
+        ) {
+            let stream = all_vectors();
+            cuts.sort_unstable();
+            let (mut pieces, mut at) = (Vec::new(), 0);
+            for cut in cuts.into_iter().map(|cut| cut.min(stream.len())) {
+                pieces.push(&stream[at..cut]);
+                at = cut;
+            }
+            pieces.push(&stream[at..]);
+
+            prop_assert_eq!(feed(pieces.into_iter()).1, feed(stream.chunks(stream.len())).1);
+        }
+
+        #[test]
+        fn frame_reader_is_total_on_arbitrary_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            prop_assert_eq!(feed(bytes.chunks(7)).1, feed(bytes.chunks(600)).1);
+        }
+    }
+}

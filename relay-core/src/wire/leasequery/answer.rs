@@ -120,3 +120,165 @@ impl<'a> Status<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::LqLease;
+    use super::*;
+    use crate::testing::{hex, ip, option, vector};
+    use crate::types::Xid;
+    use alloc::vec::Vec;
+
+    fn message(options: &[u8]) -> Message<'_> {
+        Message {
+            message_type: iana::LEASEQUERY_DATA,
+            xid: Xid(2),
+            options,
+        }
+    }
+
+    fn leases(client_data: &ClientData<'_>) -> Vec<LqLease> {
+        let mut leases = Vec::new();
+        assert_eq!(client_data.read_leases(&mut leases), 0);
+        leases
+    }
+
+    /// V7 with another LQ_RELAY_DATA (Interface-Id "ge-0" is its last option).
+    fn v7_with_relay_data(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let frame = vector("V7");
+        let at = frame
+            .windows(4)
+            .position(|bytes| bytes == hex("002f 003a"))
+            .unwrap();
+        let mut data = frame[at + 4..at + 4 + 58].to_vec();
+        change(&mut data);
+        let client = [&frame[10..at], &option(iana::OPTION_LQ_RELAY_DATA, &data)].concat();
+        option(iana::OPTION_CLIENT_DATA, &client)
+    }
+
+    /// A Relay Message that claims four bytes more than there are, as some servers write it.
+    /// req: LQ-36 (RFC 5007 §4.1.2.4)
+    #[test]
+    fn lq_36_unreadable_relay_data_loses_no_lease() {
+        let cut = v7_with_relay_data(|data| {
+            data.splice(50.., [0, 9, 0, 38]);
+            data.extend([&[12, 0][..], &[0; 32]].concat());
+        });
+        for options in [cut, v7_with_relay_data(|data| data.truncate(20))] {
+            let answer = Answer::read(&message(&options)).unwrap();
+            let client_data = answer.client_data.unwrap();
+
+            assert!(client_data.relay_data.is_err());
+            assert_eq!(leases(&client_data).len(), 2);
+            assert_eq!(client_data.clt_secs, Some(5));
+        }
+    }
+
+    /// req: LQ-33 (RFC 5007 §4.1.2.4)
+    #[test]
+    fn lq_33_relay_data_is_taken_from_inside_and_beside_client_data() {
+        let relay = |link: &str| {
+            let layer = [&[12, 0][..], &ip(link).octets(), &ip("fe80::c3").octets()].concat();
+            option(iana::OPTION_LQ_RELAY_DATA, &[&[0; 16][..], &layer].concat())
+        };
+        let client = |inside: &[u8]| {
+            let id = option(iana::OPTION_CLIENTID, &[0, 3, 9]);
+            option(iana::OPTION_CLIENT_DATA, &[&id, inside].concat())
+        };
+        let link = |options: &[u8]| {
+            let answer = Answer::read(&message(options)).unwrap();
+            let relay_data = answer.client_data.unwrap().relay_data.unwrap();
+            relay_data.map(|data| data.innermost.link_address)
+        };
+        let (inside, beside) = (relay("2001:db8:1::1"), relay("2001:db8:2::1"));
+
+        let both = [client(&inside), beside.clone()].concat();
+        let before = [beside.clone(), client(&[])].concat();
+        let after = [client(&[]), beside].concat();
+
+        assert_eq!(link(&client(&inside)), Some(ip("2001:db8:1::1")));
+        assert_eq!(link(&both), Some(ip("2001:db8:1::1")));
+        assert_eq!(link(&before), Some(ip("2001:db8:2::1")));
+        assert_eq!(link(&after), Some(ip("2001:db8:2::1")));
+        assert_eq!(link(&client(&[])), None);
+    }
+
+    #[test]
+    fn status_text_is_read_as_far_as_it_is_utf_8() {
+        for (data, code, text) in [
+            (&b"\0\x0c"[..], 12, ""),
+            (b"\0\x0cgone", 12, "gone"),
+            (b"\0\x09no \xc3\xa4 here", 9, "no \u{e4} here"),
+            (b"\0\x09no \xff here", 9, "no "),
+            (b"\x12\x34\xff", 0x1234, ""),
+        ] {
+            assert_eq!(Status::read(data), Ok(Status { code, text }));
+        }
+        assert!(Status::read(&[0]).is_err());
+    }
+
+    /// req: BLQ-5 (RFC 5460 §5.1)
+    #[test]
+    fn blq_5_answer_cut_within_an_option_is_unsound() {
+        let frame = vector("V7");
+        // CLIENT_DATA is one option: only its end, and that of the whole, are whole messages.
+        let ends: Vec<usize> = (6..frame.len())
+            .filter(|len| Answer::read(&message(&frame[6..*len])).is_ok())
+            .collect();
+
+        assert_eq!(ends, [6, frame.len() - 8]);
+    }
+
+    #[test]
+    fn answer_with_options_of_impossible_length_is_unsound() {
+        let id = option(iana::OPTION_CLIENTID, &[0, 3, 9]);
+        let client =
+            |inside: Vec<u8>| option(iana::OPTION_CLIENT_DATA, &[&id[..], &inside].concat());
+        for options in [
+            option(iana::OPTION_LQ_BASE_TIME, &[0; 3]),
+            option(iana::OPTION_LQ_BASE_TIME, &[0; 5]),
+            option(iana::OPTION_STATUS_CODE, &[0]),
+            option(iana::OPTION_LQ_CLIENT_LINK, &[0; 17]),
+            client(option(iana::OPTION_CLT_TIME, &[0; 3])),
+            client(hex("0005 0018 20")),
+            client(hex("00")),
+        ] {
+            assert!(Answer::read(&message(&options)).is_err(), "{options:x?}");
+        }
+    }
+
+    #[test]
+    fn client_links_are_read_as_addresses() {
+        let links = [ip("2001:db8:1::1").octets(), ip("2001:db8:2::1").octets()];
+        let options = option(iana::OPTION_LQ_CLIENT_LINK, links.as_flattened());
+
+        assert_eq!(
+            Answer::read(&message(&options)).unwrap().client_links,
+            links
+        );
+    }
+
+    #[test]
+    fn reply_without_server_or_to_another_requestor_is_no_reply() {
+        let ours = [0, 3, 9];
+        let client = |id: &[u8]| option(iana::OPTION_CLIENTID, id);
+        let server = |id: &[u8]| option(iana::OPTION_SERVERID, id);
+        let is_reply = |options: &[u8]| Answer::read(&message(options)).unwrap().is_reply_to(&ours);
+
+        assert!(is_reply(&[client(&ours), server(&[1])].concat()));
+        assert!(!is_reply(&client(&ours)));
+        assert!(!is_reply(&[client(&ours), server(&[])].concat()));
+        assert!(!is_reply(&server(&[1])));
+        assert!(!is_reply(&[client(&[0, 3, 8]), server(&[1])].concat()));
+    }
+
+    #[test]
+    fn client_id_that_is_no_duid_is_none() {
+        for len in [0, 131] {
+            let id = option(iana::OPTION_CLIENTID, &[7; 131][..len]);
+            let options = option(iana::OPTION_CLIENT_DATA, &id);
+            let answer = Answer::read(&message(&options)).unwrap();
+            assert_eq!(answer.client_data.unwrap().client_id, None);
+        }
+    }
+}

@@ -139,3 +139,142 @@ impl Answers<'_> {
         writer.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Answer, LqLease};
+    use super::*;
+    use crate::types::Prefix;
+    use crate::wire::tcp_frame::FrameReader;
+    use alloc::vec;
+    use core::net::Ipv6Addr;
+
+    const NOW: LqTime = LqTime(0x3000_0000);
+
+    fn answers(requested: &[u16]) -> Answers<'static> {
+        Answers {
+            xid: Xid(2),
+            server_id: &[0, 3, 0, 1, 0xb2],
+            client_id: &[0, 3, 0, 1, 0xa1],
+            requested: requested.iter().copied().collect(),
+        }
+    }
+
+    fn addresses(count: u32) -> Vec<LqLease> {
+        let address = |n| Ipv6Addr::from_bits((0x2001_0db8 << 96) | u128::from(n));
+        let lease = |n| LqLease {
+            ia: None,
+            prefix: Prefix::host(address(n)),
+            is_address: true,
+            preferred_secs: 60,
+            valid_secs: 120,
+        };
+        (0..count).map(lease).collect()
+    }
+
+    fn client(leases: &[LqLease]) -> ClientDataOut<'_> {
+        ClientDataOut {
+            duid: &[0, 3, 0, 1, 0xc3],
+            clt_secs: 5,
+            leases,
+            relay_data: None,
+        }
+    }
+
+    /// Types, statuses and leases of all messages in `frames`.
+    fn read(frames: &[u8]) -> Vec<(u8, u16, Vec<LqLease>)> {
+        let (mut reader, mut seen) = (FrameReader::default(), Vec::new());
+        reader.extend(frames);
+        while let Some(message) = reader.next_message() {
+            let message = message.unwrap();
+            let answer = Answer::read(&message).unwrap();
+            assert_eq!((message.xid, answer.base_time), (Xid(2), Some(NOW)));
+            let mut leases = Vec::new();
+            if let Some(data) = answer.client_data {
+                assert_eq!(
+                    (data.client_id, data.clt_secs),
+                    (Some(&[0, 3, 0, 1, 0xc3][..]), Some(5))
+                );
+                assert_eq!(data.read_leases(&mut leases), 0);
+            }
+            seen.push((message.message_type, answer.status_code(), leases));
+        }
+        assert!(reader.is_empty());
+        seen
+    }
+
+    /// req: ALQ-D-16 (RFC 5460 §5.1)
+    #[test]
+    fn alq_d_16_client_too_large_for_a_message_is_split_over_several() {
+        let leases = addresses(6000);
+        let status = Some(Status::new(iana::STATUS_DATA_MISSING));
+        let mut frames = vec![];
+
+        let written = answers(&[100]).write_reply(&mut frames, NOW, status, Some(&client(&leases)));
+
+        let seen = read(&frames);
+        assert_eq!(written, Ok(seen.len()));
+        let heads: Vec<_> = seen.iter().map(|(kind, code, _)| (*kind, *code)).collect();
+        assert_eq!(heads, [(15, 12), (17, 0), (17, 0), (17, 0)]);
+        let told: Vec<_> = seen.into_iter().flat_map(|(_, _, leases)| leases).collect();
+        assert_eq!(told, leases);
+    }
+
+    /// req: ALQ-D-16 (RFC 5460 §5.1)
+    #[test]
+    fn alq_d_16_lease_that_fits_into_no_message_leaves_the_buffer() {
+        let duid = vec![0; 65_500];
+        let leases = addresses(3);
+        let too_large = ClientDataOut {
+            duid: &duid,
+            ..client(&leases)
+        };
+        let mut frames = vec![7];
+
+        let written = answers(&[100]).write_data(&mut frames, NOW, None, Some(&too_large));
+
+        assert_eq!((written, frames), (Err(TooLarge), vec![7]));
+    }
+
+    /// req: LQ-17 (RFC 5007 §4.4.2)
+    #[test]
+    fn lq_17_client_data_holds_client_leases_and_time_or_is_not_there() {
+        let (leases, mut frames) = (addresses(1), vec![]);
+
+        let answers = answers(&[100]);
+        answers
+            .write_data(&mut frames, NOW, None, Some(&client(&leases)))
+            .unwrap();
+        answers
+            .write_data(&mut frames, NOW, None, Some(&client(&[])))
+            .unwrap();
+
+        assert_eq!(read(&frames), [(17, 0, leases), (17, 0, vec![])]);
+        // The second has a base time and nothing else.
+        assert_eq!(frames[frames.len() - 14..][..2], [0, 12]);
+    }
+
+    /// req: ALQ-14 (RFC 7653 §9.3)
+    #[test]
+    fn alq_14_every_answer_bears_the_base_time_if_asked_and_else_none() {
+        for (requested, expected) in [(&[100][..], Some(NOW)), (&[47], None)] {
+            let (answers, mut frames) = (answers(requested), vec![]);
+            let leases = addresses(1);
+            let status = Some(Status::new(iana::STATUS_QUERY_TERMINATED));
+            answers.write_reply(&mut frames, NOW, None, None).unwrap();
+            answers
+                .write_data(&mut frames, NOW, None, Some(&client(&leases)))
+                .unwrap();
+            answers.write_data(&mut frames, NOW, None, None).unwrap();
+            answers.write_done(&mut frames, NOW, status).unwrap();
+
+            let mut reader = FrameReader::default();
+            reader.extend(&frames);
+            for message_type in [15, 17, 17, 16] {
+                let message = reader.next_message().unwrap().unwrap();
+                assert_eq!(message.message_type, message_type);
+                assert_eq!(Answer::read(&message).unwrap().base_time, expected);
+            }
+        }
+    }
+}

@@ -50,4 +50,6 @@ const fn length(option: RawOption<'_>) -> DecodeError {
 
 #[cfg(test)]
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod vectors;

@@ -242,3 +242,205 @@ impl QueryBy<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{hex, option, vector};
+    use crate::types::Xid;
+    use alloc::vec::Vec;
+
+    const SERVER: &[u8] = &[0, 3, 0, 1, 2, 0, 0, 0, 0, 0xb2];
+    const REQUESTOR: &[u8] = &[0, 3, 0, 1, 2, 0, 0, 0, 0, 0xa1];
+    const MALFORMED: u16 = iana::STATUS_MALFORMED_QUERY;
+
+    fn read(message_type: u8, options: &[Vec<u8>]) -> Result<RequestedOptions, Fault> {
+        let options = options.concat();
+        let message = Message {
+            message_type,
+            xid: Xid(1),
+            options: &options,
+        };
+        match Query::read(&message, SERVER) {
+            Ok(query) => Ok(query.requested),
+            Err(QueryError::Unsound(_)) => Err(Fault::Unsound),
+            Err(QueryError::Discard) => Err(Fault::Discard),
+            Err(QueryError::Refused {
+                status, client_id, ..
+            }) => {
+                assert_eq!(client_id, REQUESTOR);
+                Err(Fault::Status(status))
+            }
+        }
+    }
+
+    #[derive(PartialEq, Debug)]
+    enum Fault {
+        Unsound,
+        Discard,
+        Status(u16),
+    }
+
+    fn client_id() -> Vec<u8> {
+        option(iana::OPTION_CLIENTID, REQUESTOR)
+    }
+
+    /// LQ_QUERY for all links, unless `link` is set.
+    fn lq_query(query_type: u8, link: u8, inside: &[Vec<u8>]) -> Vec<u8> {
+        let mut data = [0; 17];
+        data[0] = query_type;
+        data[16] = link;
+        option(
+            iana::OPTION_LQ_QUERY,
+            &[&data[..], &inside.concat()].concat(),
+        )
+    }
+
+    fn by_relay_id() -> Vec<u8> {
+        lq_query(3, 0, &[option(iana::OPTION_RELAY_ID, SERVER)])
+    }
+
+    /// Each query-type without the option that it requires, or with one that cannot be it.
+    /// req: LQ-13 (RFC 5007 §4.1.2.1, §4.4.1)
+    #[test]
+    fn lq_13_query_without_its_required_option_is_malformed() {
+        let short = |code, len| option(code, &[0; 40][..len]);
+        for (query_type, inside) in [
+            (1, short(iana::OPTION_IAADDR, 15)),
+            (1, option(iana::OPTION_IAPREFIX, &[0; 25])),
+            (2, Vec::new()),
+            (2, short(iana::OPTION_CLIENTID, 0)),
+            (3, option(iana::OPTION_CLIENTID, REQUESTOR)),
+            (3, option(iana::OPTION_RELAY_ID, &[0; 131])),
+            (4, Vec::new()),
+            (5, short(iana::OPTION_REMOTE_ID, 4)),
+            (
+                3,
+                [&option(iana::OPTION_RELAY_ID, SERVER)[..], &[0, 6, 0, 9]].concat(),
+            ),
+        ] {
+            let query = lq_query(query_type, 0, core::slice::from_ref(&inside));
+            let result = read(iana::LEASEQUERY, &[client_id(), query]);
+            assert_eq!(
+                result,
+                Err(Fault::Status(MALFORMED)),
+                "{query_type} {inside:x?}"
+            );
+        }
+    }
+
+    /// req: LQ-13 (RFC 5007 §4.1.2.1)
+    #[test]
+    fn lq_13_query_of_unknown_type_is_told_so() {
+        for query_type in [0, 6, 99, 255] {
+            let query = lq_query(query_type, 1, &[]);
+            let result = read(iana::LEASEQUERY, &[client_id(), query]);
+            assert_eq!(result, Err(Fault::Status(iana::STATUS_UNKNOWN_QUERY_TYPE)));
+        }
+    }
+
+    #[test]
+    fn query_by_each_type_is_read() {
+        let iaaddr = option(iana::OPTION_IAADDR, &[0x20; 24]);
+        for (query_type, link, inside) in [
+            (1, 0, iaaddr),
+            (2, 0, client_id()),
+            (3, 0, option(iana::OPTION_RELAY_ID, SERVER)),
+            (4, 1, Vec::new()),
+            (5, 0, option(iana::OPTION_REMOTE_ID, &[0, 0, 0, 9, b'x'])),
+        ] {
+            let query = lq_query(query_type, link, &[inside]);
+            let (data, requested) = (&query[4..], Ok(RequestedOptions::default()));
+            assert_eq!(LqQuery::read(data).unwrap().by.query_type(), query_type);
+            assert_eq!(read(iana::LEASEQUERY, &[client_id(), query]), requested);
+        }
+    }
+
+    #[test]
+    fn query_that_is_nobodys_or_anothers_is_discarded() {
+        let foreign = option(iana::OPTION_SERVERID, REQUESTOR);
+        let ours = option(iana::OPTION_SERVERID, SERVER);
+        let empty_id = option(iana::OPTION_CLIENTID, &[]);
+
+        for message_type in [iana::LEASEQUERY, iana::ACTIVELEASEQUERY] {
+            let result = |options: &[Vec<u8>]| read(message_type, options);
+            assert_eq!(result(&[by_relay_id()]), Err(Fault::Discard));
+            assert_eq!(
+                result(&[empty_id.clone(), by_relay_id()]),
+                Err(Fault::Discard)
+            );
+            let to_another = [client_id(), by_relay_id(), foreign.clone()];
+            assert_eq!(result(&to_another), Err(Fault::Discard));
+            assert!(result(&[client_id(), by_relay_id(), ours.clone()]).is_ok());
+        }
+        assert_eq!(read(iana::LEASEQUERY, &[client_id()]), Err(Fault::Discard));
+        assert!(read(iana::ACTIVELEASEQUERY, &[client_id()]).is_ok());
+    }
+
+    /// req: BLQ-5 (RFC 5460 §5.1)
+    #[test]
+    fn blq_5_query_whose_option_runs_past_it_is_unsound() {
+        let mut cut = vector("V12")[6..].to_vec();
+        cut.pop();
+
+        assert_eq!(read(iana::LEASEQUERY, &[cut]), Err(Fault::Unsound));
+    }
+
+    #[test]
+    fn query_with_times_of_impossible_length_is_malformed() {
+        for (code, len) in [(101, 0), (101, 3), (101, 5), (102, 8), (6, 3)] {
+            let odd = option(code, &[0; 8][..len]);
+            let result = read(iana::LEASEQUERY, &[client_id(), by_relay_id(), odd]);
+            assert_eq!(
+                result,
+                Err(Fault::Status(MALFORMED)),
+                "option {code} of {len}"
+            );
+        }
+    }
+
+    #[test]
+    fn active_query_with_an_end_time_is_malformed() {
+        let end_time = option(iana::OPTION_LQ_END_TIME, &[0; 4]);
+
+        let active = read(iana::ACTIVELEASEQUERY, &[client_id(), end_time]);
+
+        assert_eq!(active, Err(Fault::Status(MALFORMED)));
+    }
+
+    /// req: ALQ-D-5 (RFC 7653 §6.2.1)
+    #[test]
+    fn alq_d_5_requested_options_are_those_of_both_lists() {
+        let inner = option(iana::OPTION_ORO, &hex("002f 0019"));
+        let outer = option(iana::OPTION_ORO, &hex("0064 002f ffff"));
+        let relay_id = option(iana::OPTION_RELAY_ID, SERVER);
+
+        let query = lq_query(3, 0, &[relay_id, inner]);
+        let requested = read(iana::ACTIVELEASEQUERY, &[outer, query, client_id()]).unwrap();
+
+        assert_eq!(requested, [25, 47, 100].into_iter().collect());
+        assert!(requested.contains(25) && !requested.contains(26) && !requested.contains(0xffff));
+    }
+
+    /// req: ALQ-D-5 (RFC 7653 §6.2.1)
+    #[test]
+    fn alq_d_5_active_query_for_a_part_requests_inside_and_outside() {
+        let mut frame = Vec::new();
+        let query = super::super::ActiveQuery {
+            client_id: REQUESTOR,
+            server_id: None,
+            lq_query: Some(LqQuery {
+                link_address: Ipv6Addr::LOCALHOST,
+                by: QueryBy::LinkAddress,
+            }),
+            requested: &[100, 47],
+            start_time: None,
+        };
+
+        query.write(&mut frame, Xid(1)).unwrap();
+
+        let inside = lq_query(4, 1, &[option(iana::OPTION_ORO, &hex("002f"))]);
+        let outside = option(iana::OPTION_ORO, &hex("0064 002f"));
+        assert_eq!(frame[6..], [client_id(), inside, outside].concat());
+    }
+}

@@ -162,3 +162,128 @@ fn read_ethernet(data: &[u8]) -> Option<MacAddr> {
     let mac = data.strip_prefix(&iana::HARDWARE_TYPE_ETHERNET)?;
     mac.try_into().ok().map(MacAddr)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{hex, ip, option};
+    use alloc::vec::Vec;
+
+    /// RELAY-FORW from `link` for `peer`.
+    fn layer(link: &str, peer: &str, options: &[Vec<u8>]) -> Vec<u8> {
+        let fixed = [&[12, 0][..], &ip(link).octets(), &ip(peer).octets()].concat();
+        [&fixed[..], &options.concat()].concat()
+    }
+
+    fn data(layer: &[u8]) -> Vec<u8> {
+        [&ip("2001:db8:ffff::b").octets()[..], layer].concat()
+    }
+
+    fn nested(layers: usize) -> Vec<u8> {
+        let mut bytes = layer("::", "fe80::c3", &[]);
+        for _ in 1..layers {
+            bytes = layer("::", "::", &[option(iana::OPTION_RELAY_MSG, &bytes)]);
+        }
+        data(&bytes)
+    }
+
+    #[test]
+    fn relay_data_of_two_relays_names_both() {
+        let inner = layer(
+            "::",
+            "fe80::c3",
+            &[
+                option(iana::OPTION_INTERFACE_ID, b"p7"),
+                option(iana::OPTION_REMOTE_ID, b"\0\0\0\x09r"),
+                option(iana::OPTION_SUBSCRIBER_ID, b"s"),
+                option(
+                    iana::OPTION_CLIENT_LINKLAYER_ADDR,
+                    &hex("0001 0200000000c3"),
+                ),
+            ],
+        );
+        let outer = [
+            option(iana::OPTION_INTERFACE_ID, b"ge-0"),
+            option(iana::OPTION_RELAY_MSG, &inner),
+            option(iana::OPTION_RELAY_ID, b"relay"),
+        ];
+        let bytes = data(&layer("2001:db8:1::1", "fe80::1", &outer));
+
+        let read = RelayData::read(&bytes).unwrap();
+
+        let none = RelayHop {
+            link_address: ip("2001:db8:1::1"),
+            peer_address: ip("fe80::1"),
+            interface_id: Some(b"ge-0"),
+            mac: None,
+            remote_id: None,
+            subscriber_id: None,
+            relay_id: Some(b"relay"),
+        };
+        assert_eq!((read.layers, read.outermost), (2, none));
+        assert_eq!(
+            read.innermost,
+            RelayHop {
+                link_address: ip("::"),
+                peer_address: ip("fe80::c3"),
+                interface_id: Some(b"p7"),
+                mac: Some(MacAddr([2, 0, 0, 0, 0, 0xc3])),
+                remote_id: Some(b"\0\0\0\x09r"),
+                subscriber_id: Some(b"s"),
+                relay_id: None,
+            }
+        );
+        assert_eq!(read.relay_forw, &bytes[16..]);
+    }
+
+    #[test]
+    fn relay_data_that_still_holds_the_clients_message_is_read_without_it() {
+        let message = option(iana::OPTION_RELAY_MSG, &[3, 0, 0, 1]);
+        let bytes = data(&layer("::", "fe80::c3", &[message]));
+
+        let read = RelayData::read(&bytes).unwrap();
+
+        assert_eq!(
+            (read.layers, read.innermost.peer_address),
+            (1, ip("fe80::c3"))
+        );
+    }
+
+    #[test]
+    fn relay_data_is_followed_through_as_many_layers_as_a_message_may_have() {
+        assert_eq!(
+            RelayData::read(&nested(MAX_LAYERS)).unwrap().layers,
+            MAX_LAYERS
+        );
+        let too_deep = nested(MAX_LAYERS + 1);
+        assert_eq!(RelayData::read(&too_deep), Err(DecodeError::TooDeep));
+    }
+
+    #[test]
+    fn relay_data_that_is_none_is_an_error() {
+        let relay_repl = [&[13, 0][..], &[0; 32]].concat();
+        for bytes in [
+            Vec::new(),
+            data(&[])[..15].to_vec(),
+            data(&[]),
+            data(&layer("::", "::", &[])[..33]),
+            data(&relay_repl),
+            data(&layer("::", "::", &[hex("0012 0009 00")])),
+        ] {
+            assert!(RelayData::read(&bytes).is_err(), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn link_layer_address_that_is_no_ethernet_address_is_none() {
+        for (data, mac) in [
+            ("0001 0200000000c3", Some(MacAddr([2, 0, 0, 0, 0, 0xc3]))),
+            ("0006 0200000000c3", None),
+            ("0001 0200000000", None),
+            ("0001 0200000000c3 0000", None),
+            ("00", None),
+        ] {
+            assert_eq!(read_ethernet(&hex(data)), mac, "{data}");
+        }
+    }
+}
