@@ -121,8 +121,11 @@ reasons! {
         ForeignRelease => "foreign_release",
         /// A Reply carried the Server Unicast option (RLY-92).
         ServerUnicast => "server_unicast",
-        /// A Reply left before its route was in place.
+        /// A Reply left at its deadline, before its route was in place or its change on disk.
         LateReply => "late_reply",
+        /// A Reply left before its change was on disk: the store cannot write, or is told everything
+        /// once more.
+        UnkeptReply => "unkept_reply",
         /// An answer went out without a known MAC, through the UDP socket.
         UnknownMac => "unknown_mac",
         /// A client message was dropped from the table of transactions before its answer came.

@@ -153,6 +153,17 @@ impl Hold {
         self.forget_front();
     }
 
+    /// The store will not say what it holds: nothing waits for it any more.
+    pub(crate) fn give_up_records(&mut self, out: &mut Outbox) {
+        for (_, slot, serial) in mem::take(&mut self.records) {
+            if let Some(held) = self.held.get(slot).filter(|it| it.serial == serial) {
+                out.notice(Some(held.path.access), Notice::UnkeptReply);
+                self.answer(slot, out);
+            }
+        }
+        self.forget_front();
+    }
+
     /// One of the changes that a Reply waits for has its answer.
     fn answer(&mut self, slot: u32, out: &mut Outbox) {
         let Some(held) = self.held.get_mut(slot) else {

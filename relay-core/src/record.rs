@@ -16,10 +16,13 @@ use crate::view::Origin;
 /// What a durable store asks of the core.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Keeping {
-    /// No changes are told: there is no store, or it cannot write.
+    /// There is no store: no changes are told.
     #[default]
     No,
-    /// Changes are told, and nothing waits for them.
+    /// The store cannot write: no changes are told. A Reply that changes a lease leaves before its
+    /// change is kept, and each is told of ([`crate::error::Notice::UnkeptReply`]).
+    Failing,
+    /// Changes are told, and no Reply waits for them; each of these is told of, too.
     Told,
     /// Changes are told, and Replies that change a lease wait for them.
     Awaited,

@@ -137,7 +137,7 @@ impl Relay {
         self.bindings.set_keeping(keeping);
         if keeping != Keeping::Awaited {
             self.out.begin();
-            self.hold.settle_record(u64::MAX, &mut self.out);
+            self.hold.give_up_records(&mut self.out);
         }
     }
 
@@ -415,6 +415,9 @@ impl Relay {
             hold: &mut self.hold,
         };
         self.bindings.learn(&mut cx, &source, &self.leases);
+        if self.bindings.leaves_unkept() {
+            self.out.notice(access, Notice::UnkeptReply);
+        }
         let (waits, record) = (self.bindings.waits(), self.bindings.awaited_record());
         if waits.is_empty() && record.is_none() {
             return false;

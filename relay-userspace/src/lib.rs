@@ -12,6 +12,7 @@ pub mod dataplane;
 pub mod events;
 pub mod handle;
 pub mod interfaces;
+pub mod lock;
 pub mod log;
 pub mod metrics;
 pub mod net;

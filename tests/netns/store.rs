@@ -141,10 +141,12 @@ fn full_disk_delays_no_reply_and_harms_nothing_and_the_rest_is_kept_when_there_i
     assert!(reason.contains("disk is full: make room"), "{reason}");
     expect_logged(&lab, "r1.twinrelay", "changes of bindings are not kept", 1);
     let late = counted(&lab, "notices", "late_reply");
+    let unkept = counted(&lab, "notices", "unkept_reply");
     for _ in 0..3 {
         clients.next();
     }
     assert_eq!(counted(&lab, "notices", "late_reply"), late);
+    assert_eq!(counted(&lab, "notices", "unkept_reply"), unkept + 3);
 
     restart_after(&mut lab, "KILL", |_| {});
     let had = known(&lab);

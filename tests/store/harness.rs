@@ -28,6 +28,7 @@ pub const SMALL: Options = Options {
     merge_bytes: 24_000,
     tick: Duration::from_secs(3600),
     retry: Duration::from_millis(20),
+    patience: PATIENCE,
 };
 
 /// Says that this test did not run, and why. The runner counts the lines of the file.

@@ -36,6 +36,7 @@ impl Bindings {
     pub(crate) fn learn(&mut self, cx: &mut Context<'_>, source: &Source<'_>, leases: &Leases) {
         self.waits.clear();
         self.records.awaited = 0;
+        self.records.is_unkept = false;
         let mut client = self.table.find_client(source.link, source.duid);
         let mut is_placed = false;
         for lease in leases {

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -42,6 +43,11 @@ fn records(lines: &[String]) -> Vec<&str> {
         .map(|line| line.split(" if").next().unwrap_or_default())
         .filter(is_told)
         .collect()
+}
+
+fn unkept(lines: &[String]) -> usize {
+    let is_it = |line: &&String| line.as_str() == "noticed unkept_reply";
+    lines.iter().filter(is_it).count()
 }
 
 fn stored(relay: &mut Relay, through: u64) -> Vec<String> {
@@ -120,11 +126,26 @@ fn store_that_fails_holds_nobody_back() {
     let mut relay = kept_relay(false);
     A.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
 
-    relay.set_keeping(Keeping::No);
-    assert_eq!(records(&run(&mut relay)), ["client"]);
+    relay.set_keeping(Keeping::Failing);
+    let let_go = run(&mut relay);
+    assert_eq!(records(&let_go), ["client"]);
     let renewed = A.exchange(&mut relay, T0, iana::RENEW, &ia_pd(1, &[(P, 100)]));
 
     assert_eq!(records(&renewed), ["client"]);
+    // Both are counted: a crash may lose what they told.
+    assert_eq!((unkept(&let_go), unkept(&renewed)), (1, 1));
+    let nothing_new = A.exchange(&mut relay, T0, iana::REQUEST, &[]);
+    assert_eq!(unkept(&nothing_new), 0);
+}
+
+#[test]
+fn without_a_store_no_reply_is_told_of_as_unkept() {
+    let mut relay = kept_relay(false);
+    relay.set_keeping(Keeping::No);
+
+    let told = A.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
+
+    assert_eq!((records(&told), unkept(&told)), (vec!["client"], 0));
 }
 
 #[test]
@@ -135,6 +156,7 @@ fn store_that_is_written_anew_is_told_and_not_waited_for() {
     let told = A.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
 
     assert_eq!(records(&told), ["record 1: put 1", "client"]);
+    assert_eq!(unkept(&told), 1);
 }
 
 #[test]

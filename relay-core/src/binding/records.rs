@@ -29,6 +29,8 @@ pub(crate) struct Records {
     sequence: u64,
     /// The newest change that came out of the Reply being learned; 0: none.
     pub(super) awaited: u64,
+    /// The Reply being learned changed something that it does not wait to have kept.
+    pub(super) is_unkept: bool,
     correction: Option<Correction>,
 }
 
@@ -57,6 +59,11 @@ impl Bindings {
         }
     }
 
+    /// Whether the last Reply leaves before what it changed is kept, though there is a store.
+    pub(crate) const fn leaves_unkept(&self) -> bool {
+        self.records.is_unkept
+    }
+
     /// A new binding gets its number.
     pub(super) fn number(&mut self, at: u32) {
         if let Some(binding) = self.table.binding_mut(at) {
@@ -80,13 +87,17 @@ impl Bindings {
     }
 
     fn tell_record(&mut self, cx: &mut Context<'_>, change: RecordChange) {
-        if self.records.keeping == Keeping::No {
-            return;
+        let next = self.records.sequence + 1;
+        match self.records.keeping {
+            Keeping::No => return,
+            Keeping::Failing => {
+                self.records.is_unkept = true;
+                return;
+            }
+            Keeping::Told => self.records.is_unkept = true,
+            Keeping::Awaited => self.records.awaited = next,
         }
-        self.records.sequence += 1;
-        if self.records.keeping == Keeping::Awaited {
-            self.records.awaited = self.records.sequence;
-        }
+        self.records.sequence = next;
         cx.out.push(Effect::Record {
             change,
             sequence: self.records.sequence,

@@ -1,17 +1,14 @@
 //! The threads and tasks that the daemon is made of, and how they are tied together.
 
-use std::fs::File;
-use std::io::Write;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use relay_core::config::Server;
 use relay_core::input::RouteOutcome;
@@ -27,6 +24,7 @@ use crate::counters::Counters;
 use crate::dataplane::DataplaneHandle;
 use crate::events::Events;
 use crate::handle::{COMMANDS_MAX, Command, RelayBusy, RelayHandle, Surroundings};
+use crate::lock::{DYING, FolderLock, Refused};
 use crate::metrics::{self, MetricsContext};
 use crate::relay_thread::{
     self, FollowerChange, RelayThreadConfig, RouteBatch, RouteBatchKind, Spawned,
@@ -40,45 +38,18 @@ use crate::watchers::Watchers;
 /// this one is nearly always empty.
 const ROUTE_BATCHES_MAX: usize = 1024;
 
-/// How long a killed daemon may take to be gone.
-const DYING: Duration = Duration::from_secs(2);
-
 /// Refuses a second daemon with the same `run_dir`; the lock ends with the process.
-pub(super) fn lock(run_dir: &Path) -> anyhow::Result<Flock<File>> {
+pub(super) fn lock(run_dir: &Path) -> anyhow::Result<FolderLock> {
     std::fs::create_dir_all(run_dir)
         .with_context(|| format!("make {}; check [relay] run_dir", run_dir.display()))?;
-    let path = run_dir.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("open {}; check [relay] run_dir", path.display()))?;
-    let mut lock = hold(file).ok_or_else(|| {
-        anyhow::anyhow!(
+    FolderLock::take(run_dir, DYING).map_err(|refused| match refused {
+        Refused::Held(_) => anyhow::anyhow!(
             "another twinrelay runs with run_dir = \"{}\"; stop it first, or set another run_dir",
             run_dir.display()
-        )
-    })?;
-    // For people only; the lock is what counts.
-    let _ = lock
-        .set_len(0)
-        .and_then(|()| writeln!(lock, "{}", std::process::id()));
-    Ok(lock)
-}
-
-/// A daemon that was killed holds its lock until the kernel has taken its programs off the
-/// interfaces: its successor waits for that.
-fn hold(mut file: File) -> Option<Flock<File>> {
-    let until = Instant::now() + DYING;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Some(lock),
-            Err(_) if Instant::now() >= until => return None,
-            Err((back, _)) => file = back,
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        ),
+        Refused::Failed { verb, path, error } => anyhow::Error::new(error)
+            .context(format!("{verb} {}; check [relay] run_dir", path.display())),
+    })
 }
 
 /// What survives a restart, or why nothing does.

@@ -76,7 +76,7 @@ impl RelayThread {
         // The core gets the rest by `apply`, when sockets are there to serve it.
         let mut relay = Relay::new(initial.relay.clone(), config.seed);
         let wake = Arc::clone(&config.wake);
-        let store = ToStore::start(config.store, &mut relay, numbers, wake);
+        let store = ToStore::start(config.store, &mut relay, numbers, &config.counters, wake);
         let mut follower = ToFollower::new(config.routes, store.remembers());
         // Routes of what came back, and an end to those of what did not.
         follower.ask_for_everything();

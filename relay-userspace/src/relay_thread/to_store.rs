@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use relay_core::effect::BindingAction;
 use relay_core::input::Input;
 use relay_core::record::{Keeping, Record, RecordChange, Restored};
 use relay_core::relay::Relay;
@@ -16,6 +17,7 @@ use relay_core::time::Instant;
 use relay_core::types::AccessId;
 use relay_core::view::{Cursor, Origin};
 
+use crate::counters::Counters;
 use crate::state::Kept;
 use crate::store::{Batch, Correction, Event, Opened, State, Status, Store, StoredBinding};
 use crate::surroundings::Numbers;
@@ -25,6 +27,8 @@ use crate::wall_time::boot_now;
 const AGAIN: Duration = Duration::from_millis(1);
 /// Changes that wait for a queue with room; beyond it everything is told once more.
 const WAITING_MAX: usize = 65_536;
+/// Counters go to the store with changes, so seldom: a crash costs them what was counted since.
+const COUNTERS_EVERY: Duration = Duration::from_secs(10);
 /// At the end the store has so long to take what is left.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -35,6 +39,9 @@ pub(super) struct ToStore {
     kept: Kept,
     /// Names of access interfaces, by number; those that left the configuration too.
     names: Vec<String>,
+    counters: Arc<Counters>,
+    /// The store has not been told of them since.
+    counted_at: Instant,
 }
 
 struct Open {
@@ -108,9 +115,16 @@ impl ToStore {
         opened: Result<Opened, String>,
         relay: &mut Relay,
         numbers: &mut Numbers,
+        counters: &Arc<Counters>,
         wake: Arc<OwnedFd>,
     ) -> Self {
         let opened = opened.and_then(|opened| take_back(opened, relay, numbers));
+        if let Ok(opened) = &opened {
+            let kept = opened.facts().counters();
+            for (action, counter) in BindingAction::ALL.iter().zip(&counters.binding_events) {
+                counter.add(kept.get(action.name()).copied().unwrap_or(0));
+            }
+        }
         let mailbox = Arc::new(Mailbox {
             news: Mutex::default(),
             is_full: AtomicBool::new(false),
@@ -122,34 +136,33 @@ impl ToStore {
             store.map_err(|error| format!("cannot start the thread of the store: {error}"))
         });
         let names = numbers.access_names();
-        let kept = Kept::default();
-        match started {
+        let (open, status) = match started {
             Ok(store) => {
                 relay.set_keeping(Keeping::Awaited);
-                Self {
-                    status: Arc::clone(store.status()),
-                    open: Some(Open {
-                        store,
-                        mailbox,
-                        batch: None,
-                        told: 0,
-                        rewrite: Rewrite::No,
-                        is_degraded: false,
-                    }),
-                    kept,
-                    names,
-                }
+                let status = Arc::clone(store.status());
+                let open = Open {
+                    store,
+                    mailbox,
+                    batch: None,
+                    told: 0,
+                    rewrite: Rewrite::No,
+                    is_degraded: false,
+                };
+                (Some(open), status)
             }
             Err(reason) => {
                 relay.set_keeping(Keeping::No);
                 tracing::error!("bindings are not kept over a restart: {reason}. Relaying goes on");
-                Self {
-                    open: None,
-                    status: Arc::new(Status::off(reason)),
-                    kept,
-                    names,
-                }
+                (None, Arc::new(Status::off(reason)))
             }
+        };
+        Self {
+            open,
+            status,
+            kept: Kept::default(),
+            names,
+            counters: Arc::clone(counters),
+            counted_at: boot_now(),
         }
     }
 
@@ -208,9 +221,23 @@ impl ToStore {
 
     /// Hands over the changes of this round.
     pub(super) fn hand_over(&mut self) {
+        let has_news = self.open.as_ref().is_some_and(|it| it.batch.is_some());
+        if has_news && boot_now() >= self.counted_at + COUNTERS_EVERY {
+            self.count();
+        }
         if let Some(open) = &mut self.open {
             open.hand_over();
         }
+    }
+
+    fn count(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        let batch = open.batch();
+        for (action, counter) in BindingAction::ALL.iter().zip(&self.counters.binding_events) {
+            // The names of actions are short.
+            let _ = batch.counter(action.name(), counter.get());
+        }
+        self.counted_at = boot_now();
     }
 
     /// When [`ToStore::hear`] is to be called though nothing woke us.
@@ -269,6 +296,7 @@ impl ToStore {
 
     /// Has everything written that was told, waits for it, and lets the Replies go that waited.
     pub(super) fn close(&mut self, relay: &mut Relay) {
+        self.count();
         let Some(mut open) = self.open.take() else {
             return;
         };
@@ -279,7 +307,9 @@ impl ToStore {
         if open.batch.is_some() {
             tracing::error!("the store did not take the last changes");
         }
-        open.store.close();
+        if !open.store.close() {
+            tracing::error!("the disk hangs: the last changes of bindings may not survive");
+        }
         if let Some(through) = open.mailbox.take().and_then(|news| news.durable) {
             relay.handle_input(boot_now(), Input::Stored { through });
         }
@@ -322,13 +352,13 @@ impl Open {
             }
         }
         match news.state {
-            Some(State::Degraded { reason, .. }) => {
+            Some(State::Degraded { reason, .. } | State::Off(reason)) => {
                 if !self.is_degraded {
                     tracing::error!("changes of bindings are not kept: {reason}");
                 }
                 self.is_degraded = true;
                 // Whatever is told now is lost; everything is told when the store asks for it.
-                relay.set_keeping(Keeping::No);
+                relay.set_keeping(Keeping::Failing);
                 self.batch = None;
                 self.rewrite = Rewrite::No;
             }
@@ -394,3 +424,6 @@ const fn origin_text(origin: Origin) -> &'static str {
         Origin::Snooped => "",
     }
 }
+
+#[cfg(test)]
+mod tests;

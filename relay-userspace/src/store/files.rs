@@ -9,14 +9,15 @@
 //! state_dir/store.damaged-TIME/         segments in which damage was found
 //! ```
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+
+use crate::lock::{FolderLock, Refused};
 
 /// Why there is no store. Each says what to do; relaying goes on without.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,9 @@ pub(super) fn advice(path: &Path, error: &io::Error) -> String {
         Some(Errno::EIO) => {
             "The disk fails: look at the kernel's log; the store tries again each second".to_owned()
         }
+        Some(Errno::ENOLCK | Errno::EOPNOTSUPP) => {
+            "Use a file system that has locks for [relay] state_dir".to_owned()
+        }
         Some(Errno::EACCES | Errno::EPERM) => {
             let owner = fs::metadata(path)
                 .or_else(|_| fs::metadata(path.parent().unwrap_or(path)))
@@ -93,8 +97,7 @@ pub(super) fn advice(path: &Path, error: &io::Error) -> String {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// `None` where the file system is read-only: nobody can write there then.
-    _lock: Option<Flock<File>>,
+    _lock: FolderLock,
 }
 
 impl StateDir {
@@ -112,19 +115,17 @@ impl StateDir {
         fs::create_dir_all(path).map_err(|error| failed("make", path, error))?;
         // Where that is not allowed, the folder was there before.
         let _ = path.parent().map(sync_folder);
-        let file = path.join("lock");
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&file);
-        let opened = match opened {
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => None,
-            opened => Some(opened.map_err(|error| failed("open", &file, error))?),
-        };
-        let lock = opened.map(|opened| hold(opened, path)).transpose()?;
+        // A daemon that was killed let go of its run_dir last of all: nobody is dying here.
+        let lock = FolderLock::take(path, Duration::ZERO).map_err(|refused| match refused {
+            Refused::Held(pid) => OpenError::InUse {
+                state_dir: path.display().to_string(),
+                who: pid.map_or_else(
+                    || "another daemon".into(),
+                    |pid| format!("the daemon with process id {pid}"),
+                ),
+            },
+            Refused::Failed { verb, path, error } => failed(verb, &path, error),
+        })?;
         Ok(Self {
             path: path.to_owned(),
             _lock: lock,
@@ -139,35 +140,6 @@ impl StateDir {
     /// Where the store is, and no more.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-}
-
-fn hold(file: File, state_dir: &Path) -> Result<Flock<File>, OpenError> {
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            // For the message that the next one gets; without it the lock works all the same.
-            let _ = lock.set_len(0);
-            let _ = lock.rewind();
-            let _ = write!(*lock, "{}", std::process::id());
-            Ok(lock)
-        }
-        Err((mut file, Errno::EAGAIN)) => {
-            let mut text = String::new();
-            let _ = file.read_to_string(&mut text);
-            Err(OpenError::InUse {
-                state_dir: state_dir.display().to_string(),
-                who: text.trim().parse::<u32>().map_or_else(
-                    |_| "another daemon".into(),
-                    |pid| format!("the daemon with process id {pid}"),
-                ),
-            })
-        }
-        Err((_, errno)) => Err(OpenError::Folder {
-            verb: "lock",
-            path: state_dir.display().to_string(),
-            error: errno.into(),
-            advice: "Use a file system that has locks for [relay] state_dir".to_owned(),
-        }),
     }
 }
 

@@ -3,11 +3,11 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::status::{State, Status, count};
@@ -19,6 +19,8 @@ use super::writer::{Found, Writer};
 ///
 /// [`BATCH_BYTES`]: super::BATCH_BYTES
 const QUEUE_MAX: usize = 64;
+/// A full queue is tried again after this, at the end.
+const AGAIN: Duration = Duration::from_millis(1);
 /// Buffers that are kept for reuse; those of a burst beyond are freed.
 const SPARE_MAX: usize = 4;
 
@@ -37,6 +39,8 @@ pub struct Options {
     pub tick: Duration,
     /// Pause between attempts to write after a failure.
     pub retry: Duration,
+    /// At the end a disk has so long for the last writes; one that takes longer hangs.
+    pub patience: Duration,
 }
 
 impl Default for Options {
@@ -46,6 +50,7 @@ impl Default for Options {
             merge_bytes: 64 << 20,
             tick: Duration::from_secs(10),
             retry: Duration::from_secs(1),
+            patience: Duration::from_secs(20),
         }
     }
 }
@@ -80,7 +85,9 @@ pub struct Store {
     spare: Receiver<Batch>,
     epoch: u32,
     status: Arc<Status>,
-    thread: Option<JoinHandle<()>>,
+    patience: Duration,
+    /// `None` once it was waited for. Its sender goes with the thread.
+    ended: Option<Receiver<()>>,
 }
 
 impl fmt::Debug for Store {
@@ -98,16 +105,26 @@ impl Store {
         let (spare_in, spare) = mpsc::sync_channel(SPARE_MAX);
         let status = Arc::new(Status::new(State::Ok));
         let epoch = found.times.present();
+        let patience = found.options.patience;
         let mut writer = Writer::new(found, commands, spare_in, Arc::clone(&status), notify);
-        let thread = std::thread::Builder::new()
+        let (alive, ended) = mpsc::channel();
+        std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || writer.run())?;
+            .spawn(move || {
+                if catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
+                    writer.has_panicked();
+                }
+                // With it goes the lock: whoever was told that this has ended may open the store.
+                drop(writer);
+                drop(alive);
+            })?;
         Ok(Self {
             queue,
             spare,
             epoch,
             status,
-            thread: Some(thread),
+            patience,
+            ended: Some(ended),
         })
     }
 
@@ -153,16 +170,26 @@ impl Store {
         &self.status
     }
 
-    /// Writes what was handed over, and ends. May take as long as the disk does.
-    pub fn close(mut self) {
-        self.finish();
+    /// Writes what was handed over, and ends. `false`: the disk did not take it in time
+    /// ([`Options::patience`]), and what was not acknowledged may be lost.
+    pub fn close(mut self) -> bool {
+        self.finish()
     }
 
-    fn finish(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            let _ = self.queue.send(Command::Close);
-            let _ = thread.join();
+    fn finish(&mut self) -> bool {
+        let Some(ended) = self.ended.take() else {
+            return true;
+        };
+        let until = Instant::now() + self.patience;
+        while let Err(TrySendError::Full(_)) = self.queue.try_send(Command::Close) {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(AGAIN);
         }
+        let left = until.saturating_duration_since(Instant::now());
+        // Nothing is ever sent: the sender goes with the thread.
+        ended.recv_timeout(left) != Err(RecvTimeoutError::Timeout)
     }
 }
 

@@ -21,7 +21,7 @@ pub enum State {
         /// Since when.
         since: SystemTime,
     },
-    /// There is none: why.
+    /// There is none, or no longer: why.
     Off(String),
 }
 

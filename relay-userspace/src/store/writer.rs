@@ -371,6 +371,15 @@ impl Writer {
         self.set_state(State::Degraded { reason, since });
     }
 
+    /// A fault of ours ended the thread: nothing is kept from here on.
+    pub(super) fn has_panicked(&mut self) {
+        let reason =
+            "its thread has ended by a fault of twinrelay: nothing new survives a restart. \
+                      Restart the daemon, and report what the log says"
+                .to_owned();
+        self.set_state(State::Off(reason));
+    }
+
     fn set_state(&mut self, state: State) {
         let is_news = match (&state, self.status.state()) {
             (State::Degraded { reason, .. }, State::Degraded { reason: old, .. }) => *reason != old,

@@ -408,3 +408,44 @@ fn epochs_that_no_record_refers_to_are_forgotten() {
     // Boots 2, 5, and 4 whose record was replaced only after the start.
     assert_eq!(epochs, 3);
 }
+
+#[test]
+fn hung_disk_is_not_waited_for_without_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        patience: Duration::from_millis(50),
+        ..SMALL
+    };
+    let clock = FakeClock::new();
+    let mut running = Running::start(open(folder.path(), options, &clock).unwrap());
+    running.write([(1, Some(1))]);
+    // The writer reads the clock before each commit: there it hangs.
+    let hung = clock.0.lock().unwrap();
+    running.submit([(1, Some(2))]);
+
+    assert!(!running.store.close());
+
+    drop(hung);
+}
+
+#[test]
+fn panic_of_the_thread_is_told_and_nothing_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tell, events) = mpsc::channel();
+    let opened = open(folder.path(), SMALL, &FakeClock::new()).unwrap();
+    let store = opened.start(move |event| {
+        assert!(!matches!(event, Event::Durable(_)), "a fault, on purpose");
+        drop(tell.send(event));
+    });
+    let mut running = Running {
+        store: store.unwrap(),
+        events,
+        sequence: 0,
+    };
+
+    running.submit([(1, Some(1))]);
+
+    let told = running.wait(|event| matches!(event, Event::State(State::Off(_))));
+    assert_eq!(told, Event::State(running.store.status().state()));
+    assert!(running.store.close());
+}

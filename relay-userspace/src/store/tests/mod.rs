@@ -31,6 +31,7 @@ const SMALL: Options = Options {
     merge_bytes: u64::MAX,
     tick: Duration::from_secs(3600),
     retry: Duration::from_millis(20),
+    patience: PATIENCE,
 };
 
 /// What a version of a binding is told apart by in these tests: its IAID.
