@@ -1,6 +1,7 @@
 //! The fuzz corpora without a fuzzer: each kept input, and a bounded number of seeded mutations of
 //! it, through the same properties as the fuzz targets. The same inputs on every machine.
 
+mod alq_stream;
 mod mutate;
 
 use std::path::{Path, PathBuf};
@@ -49,6 +50,19 @@ fn replay(target: &str, mutations: usize, check: fn(&[u8])) {
     }
 }
 
+/// The corpus of a target holds `input` under this name.
+fn keep(target: &str, name: &str, input: &[u8]) {
+    let path = corpus(target).join(name);
+    if std::env::var_os("TWINRELAY_WRITE_CORPUS").is_some() {
+        std::fs::write(&path, input).expect("the corpus takes a file");
+    }
+    let stored = std::fs::read(&path).unwrap_or_default();
+    assert!(
+        stored == input,
+        "{name} is not what this test writes; run it with TWINRELAY_WRITE_CORPUS=1"
+    );
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -72,15 +86,7 @@ fn relay_of_the_corpus_and_its_mutations_holds_its_properties() {
 #[test]
 fn relay_message_corpus_holds_the_exchanges_written_here() {
     for (name, input) in exchanges() {
-        let path = corpus("relay_message").join(name);
-        if std::env::var_os("TWINRELAY_WRITE_CORPUS").is_some() {
-            std::fs::write(&path, &input).expect("the corpus takes a file");
-        }
-        let stored = std::fs::read(&path).unwrap_or_default();
-        assert!(
-            stored == input,
-            "{name} is not what this test writes; run it with TWINRELAY_WRITE_CORPUS=1"
-        );
+        keep("relay_message", name, &input);
     }
 }
 

@@ -3,6 +3,10 @@
 //!
 //! Must not know where the bytes come from.
 
+mod alq_stream;
+
+pub use alq_stream::check_alq_stream;
+
 use relay_common::classify::{Verdict, classify};
 use relay_common::net::{TPID_8021Q, VlanTag, VlanTags};
 use relay_common::priority::innermost;

@@ -265,6 +265,16 @@ pub fn answer(forward: &[u8], inner: &[u8]) -> Vec<u8> {
     }
 }
 
+/// The frames of `tests/vectors/leasequery.hex` with their names, in order.
+pub fn leasequery_vectors() -> Vec<(&'static str, Vec<u8>)> {
+    let lines = include_str!("../vectors/leasequery.hex").lines();
+    let vectors = lines.filter(|line| line.starts_with('V'));
+    vectors
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, digits)| (name, hex(digits)))
+        .collect()
+}
+
 /// Test vectors of DHCPv6 relaying, decoded without complaint by Wireshark.
 pub mod vectors {
     /// SOLICIT xid abcdef, one empty IA_PD.
