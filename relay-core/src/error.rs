@@ -130,5 +130,7 @@ reasons! {
         UnknownMac => "unknown_mac",
         /// A client message was dropped from the table of transactions before its answer came.
         TransactionEvicted => "transaction_evicted",
+        /// A message in the name of an exchange that another MAC began: its answer goes to the first.
+        TransactionConflict => "transaction_conflict",
     }
 }

@@ -18,7 +18,7 @@ use crate::record::{Keeping, Record, RecordKey};
 use crate::relaying::forward::{self, Accepted};
 use crate::relaying::link::{Links, Sender, is_link_local};
 use crate::relaying::reply::{self, Delivery};
-use crate::relaying::transaction::{Exchange, Request, Transactions};
+use crate::relaying::transaction::{Exchange, Remembered, Request, Transactions};
 use crate::snoop::{GivenUp, Leases, Reply, Verdict};
 use crate::time::Instant;
 use crate::types::{AccessId, AccessLink, Prefix};
@@ -269,7 +269,7 @@ impl Relay {
             client_address: innermost.client_address,
             xid: innermost.message.xid,
         };
-        let evicted = self.transactions.remember(
+        let remembered = self.transactions.remember(
             self.now,
             &exchange,
             innermost.message.message_type,
@@ -277,8 +277,10 @@ impl Relay {
             datagram.mac,
             datagram.vlans,
         );
-        if evicted {
-            self.out.notice(Some(access), Notice::TransactionEvicted);
+        match remembered {
+            Remembered::Fine => {}
+            Remembered::Evicting => self.out.notice(Some(access), Notice::TransactionEvicted),
+            Remembered::Conflict => self.out.notice(Some(access), Notice::TransactionConflict),
         }
         if let Some(given_up) = GivenUp::read(&innermost.message) {
             let link = AccessLink {

@@ -2,7 +2,7 @@
 
 use relay_core::types::{IfIndex, ServerId};
 use relay_tests::bench::{Bench, Client, server};
-use relay_tests::exchanges::{from_server, pd_lease};
+use relay_tests::exchanges::{from_client, from_server, pd, pd_lease};
 use relay_tests::messages::{CLIENT_DUID, Layer, Message, RELAY_DUID, hex, ip, vectors};
 
 /// A RELAY-REPL that names link and peer as given, around an ADVERTISE nobody asked for.
@@ -261,5 +261,30 @@ fn rly_67_both_relays_of_a_pair_send_the_same_circuit_options() {
     assert_eq!(
         circuit(RELAY_DUID, 2),
         circuit(&[0, 3, 0, 1, 9, 9, 9, 9, 9, 9], 22)
+    );
+}
+
+/// A neighbour repeats a client's message from its own MAC: it is relayed, and neither the answer nor the routes go
+/// to the neighbour. req: RLY-43 (RFC 8415 §19.2)
+#[test]
+fn rly_43_answer_goes_to_the_mac_that_began_the_exchange() {
+    let mut bench = Bench::default();
+    let client = Client::new(0xc3, 2);
+    let neighbour = Client {
+        mac: Client::new(0xee, 2).mac,
+        ..client.clone()
+    };
+    let lease = pd_lease(1, "2001:db8:100::/56", 3600);
+    let xid = bench.ask(&client, 3, &pd(1, &[]));
+    let request = from_client(3, xid, &client, &pd(1, &[]));
+
+    bench.take();
+    bench.client(&neighbour, &request);
+    bench.expect_effects("notice transaction_conflict\nto-server 0 request");
+    bench.reply(&client, xid, &lease);
+
+    bench.expect_effects(
+        "route put 2001:db8:100::/56 via fe80::c3 dev 2
+         to-client reply fe80::c3 546 dev 2 mac 02:00:00:00:00:c3",
     );
 }

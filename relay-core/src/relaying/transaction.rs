@@ -4,6 +4,11 @@
 //! Slots in sets of [`WAYS`]; a new message takes the place of the oldest of its set. Where that one
 //! may still be answered the memory doubles first, up to [`SETS_MAX`]: an idle relay is small, a
 //! busy one bounded. Nothing is cleaned up. Must not know of bindings or options.
+//!
+//! Whoever sees a client's message can repeat its addresses and transaction-id from a MAC of its own;
+//! who has not seen it would have to guess 24 bits. So the first MAC of an exchange stays while it is
+//! remembered, and a message from another changes nothing here. A relay in front of the client is
+//! trusted, and one of two may take the other's addresses over: there the newest MAC counts.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -82,6 +87,24 @@ const _: () = assert!(size_of::<Slot>() == 32);
 #[repr(align(128))]
 struct Set([Slot; WAYS]);
 
+impl Exchange {
+    /// Whether nobody relays for the client.
+    fn is_direct(&self) -> bool {
+        self.peer_address == self.client_address
+    }
+}
+
+/// What became of what was remembered before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Remembered {
+    /// Nothing that mattered had to go.
+    Fine,
+    /// An unanswered request had to be forgotten for this one.
+    Evicting,
+    /// The exchange is another MAC's: its request stays, this one is not remembered.
+    Conflict,
+}
+
 impl Set {
     /// The slot of this key and these tags, else the one to give up: free, or the oldest.
     fn place(&mut self, slot: &Slot) -> Option<&mut Slot> {
@@ -100,6 +123,10 @@ impl Slot {
 
     fn is_same(&self, other: &Self) -> bool {
         self.is_in_use() && self.key == other.key && self.vlans == other.vlans
+    }
+
+    fn has_same_mac(&self, other: &Self) -> bool {
+        (self.flags ^ other.flags) & HAS_MAC == 0 && self.mac == other.mac
     }
 
     const fn age_ms(&self, now_ms: u32) -> u32 {
@@ -130,7 +157,7 @@ impl Transactions {
         }
     }
 
-    /// Remembers a request. `true` where an unanswered one had to be forgotten for it.
+    /// Remembers a request, unless it stands in another's name.
     pub(crate) fn remember(
         &mut self,
         now: Instant,
@@ -139,7 +166,7 @@ impl Transactions {
         duid: Option<&[u8]>,
         mac: Option<MacAddr>,
         vlans: VlanTags,
-    ) -> bool {
+    ) -> Remembered {
         let key = self.hash(exchange);
         let slot = Slot {
             key,
@@ -155,12 +182,19 @@ impl Transactions {
         }
         let at = self.set_of(key);
         let Some(place) = self.sets.get_mut(at).and_then(|set| set.place(&slot)) else {
-            return false;
+            return Remembered::Fine;
         };
-        let evicted =
-            !place.is_same(&slot) && place.flags & ANSWERED == 0 && place.is_alive(slot.at_ms);
+        let (is_same, is_alive) = (place.is_same(&slot), place.is_alive(slot.at_ms));
+        if is_same && is_alive && exchange.is_direct() && !place.has_same_mac(&slot) {
+            return Remembered::Conflict;
+        }
+        let evicts = !is_same && is_alive && place.flags & ANSWERED == 0;
         *place = slot;
-        evicted
+        if evicts {
+            Remembered::Evicting
+        } else {
+            Remembered::Fine
+        }
     }
 
     /// The request that this is an answer to.
@@ -300,7 +334,10 @@ mod tests {
         let n = (SETS_MAX * WAYS * 2) as u32;
 
         let evicted = (0..n)
-            .filter(|xid| memory.remember(T0, &exchange(*xid), 1, None, None, VlanTags::NONE))
+            .filter(|xid| {
+                let told = memory.remember(T0, &exchange(*xid), 1, None, None, VlanTags::NONE);
+                told == Remembered::Evicting
+            })
             .count();
 
         let kept = (0..n)
@@ -325,7 +362,10 @@ mod tests {
         let n = (SETS_MAX * WAYS / 64) as u32;
 
         let evicted = (0..n)
-            .filter(|xid| memory.remember(T0, &exchange(*xid), 1, None, MAC, VlanTags::NONE))
+            .filter(|xid| {
+                let told = memory.remember(T0, &exchange(*xid), 1, None, MAC, VlanTags::NONE);
+                told != Remembered::Fine
+            })
             .count();
 
         assert_eq!(evicted, 0);
@@ -353,7 +393,45 @@ mod tests {
         let mut memory = Transactions::new([1; 16]);
 
         for _ in 0..2 * WAYS {
-            assert!(!memory.remember(T0, &exchange(5), 3, None, MAC, VlanTags::NONE));
+            let told = memory.remember(T0, &exchange(5), 3, None, MAC, VlanTags::NONE);
+            assert_eq!(told, Remembered::Fine);
         }
+    }
+
+    const OTHER_MAC: Option<MacAddr> = Some(MacAddr([2, 0, 0, 0, 0, 0xee]));
+
+    #[test]
+    fn transaction_repeated_from_another_mac_stays_the_first_ones_until_its_life_ends() {
+        let mut memory = Transactions::new([1; 16]);
+        memory.remember(T0, &exchange(5), 3, Some(b"duid"), MAC, VlanTags::NONE);
+        let late = T0 + LIFE;
+
+        for other in [OTHER_MAC, None] {
+            let told = memory.remember(T0, &exchange(5), 8, None, other, VlanTags::NONE);
+            assert_eq!(told, Remembered::Conflict, "{other:?}");
+        }
+        let request = memory.recall(T0, &exchange(5), NamedTags::Unsaid);
+        assert_eq!(request.map(|it| (it.message_type, it.mac)), Some((3, MAC)));
+
+        let told = memory.remember(late, &exchange(5), 3, None, OTHER_MAC, VlanTags::NONE);
+        assert_eq!(told, Remembered::Fine);
+        let request = memory.recall(late, &exchange(5), NamedTags::Unsaid);
+        assert_eq!(request.map(|it| it.mac), Some(OTHER_MAC));
+    }
+
+    #[test]
+    fn transaction_of_a_relay_follows_the_newest_mac() {
+        let mut memory = Transactions::new([1; 16]);
+        let relayed = Exchange {
+            peer_address: "2001:db8::7".parse().unwrap(),
+            ..exchange(5)
+        };
+        memory.remember(T0, &relayed, 3, None, MAC, VlanTags::NONE);
+
+        let told = memory.remember(T0, &relayed, 3, None, OTHER_MAC, VlanTags::NONE);
+
+        assert_eq!(told, Remembered::Fine);
+        let request = memory.recall(T0, &relayed, NamedTags::Unsaid);
+        assert_eq!(request.map(|it| it.mac), Some(OTHER_MAC));
     }
 }
