@@ -107,7 +107,7 @@ pub const CLIENT_BY_PEER_ADDRESS: u32 = 1;
 
 /// Key of `client_rate`: whose messages share one bucket.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ClientKey {
     /// Where the client is.
     pub ifindex: u32,

@@ -6,6 +6,7 @@
 //! client inside it (RFC 8415 §9), found by a bounded descent. Must not judge whether a message is
 //! sound: that is the relay's.
 
+use crate::abi::{CLIENT_BY_MAC, CLIENT_BY_PEER_ADDRESS, ClientKey};
 use crate::classify::Datagram;
 use crate::frame::Frame;
 
@@ -65,6 +66,39 @@ pub fn innermost<F: Frame + ?Sized>(frame: &F, datagram: &Datagram) -> Innermost
             priority: Priority::of(datagram.message_type),
             peer_address: None,
         }
+    }
+}
+
+/// The same of a message that no frame was seen of.
+pub fn innermost_of(message: &[u8]) -> Innermost {
+    match message.first() {
+        Some(&RELAY_FORW) => descend(message, 0),
+        message_type => Innermost {
+            priority: Priority::of(message_type.copied().unwrap_or(0)),
+            peer_address: None,
+        },
+    }
+}
+
+/// Whose bucket a frame's message takes from.
+#[inline(always)]
+pub fn client_key(datagram: &Datagram, ifindex: u32, inside: &Innermost) -> ClientKey {
+    let (kind, client) = match inside.peer_address {
+        Some(address) => (CLIENT_BY_PEER_ADDRESS, address),
+        None => {
+            let [a, b, c, d, e, f] = datagram.source_mac;
+            (
+                CLIENT_BY_MAC,
+                [a, b, c, d, e, f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            )
+        }
+    };
+    ClientKey {
+        ifindex,
+        outer_vid: datagram.outer_tci & 0x0fff,
+        inner_vid: datagram.inner_tci & 0x0fff,
+        kind,
+        client,
     }
 }
 
@@ -143,7 +177,7 @@ mod tests {
     }
 
     fn seen(message: &[u8]) -> (Priority, Option<u8>) {
-        let found = descend(message, 0);
+        let found = innermost_of(message);
         (found.priority, found.peer_address.map(|peer| peer[0]))
     }
 
@@ -164,6 +198,12 @@ mod tests {
             seen(&nested(NESTING_MAX - 1, &[RENEW])),
             (Priority::Reserved, Some(1))
         );
+    }
+
+    #[test]
+    fn message_alone_counts_by_its_type_and_an_empty_one_gives_way() {
+        assert_eq!(seen(&[RENEW]), (Priority::Reserved, None));
+        assert_eq!(seen(&[]), (Priority::GivesWay, None));
     }
 
     #[test]

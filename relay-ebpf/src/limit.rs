@@ -3,10 +3,10 @@
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_RING_SIZE};
 use aya_ebpf::helpers::generated::bpf_ringbuf_query;
 use aya_ebpf::programs::XdpContext;
-use relay_common::abi::{CLIENT_BY_MAC, CLIENT_BY_PEER_ADDRESS, ClientKey, Interface, TokenBucket};
+use relay_common::abi::{Interface, TokenBucket};
 use relay_common::classify::Datagram;
 use relay_common::maps::DropReason;
-use relay_common::priority::{Innermost, Priority, innermost};
+use relay_common::priority::{Priority, client_key, innermost};
 use relay_common::rate::take;
 
 use crate::emit::ring;
@@ -66,27 +66,6 @@ fn read(place: Option<*mut TokenBucket>) -> TokenBucket {
         // SAFETY: an entry of the map, any bytes of which are a value.
         Some(place) => unsafe { *place },
         None => TokenBucket::default(),
-    }
-}
-
-#[inline(always)]
-fn client_key(datagram: &Datagram, ifindex: u32, inside: &Innermost) -> ClientKey {
-    let (kind, client) = match inside.peer_address {
-        Some(address) => (CLIENT_BY_PEER_ADDRESS, address),
-        None => {
-            let [a, b, c, d, e, f] = datagram.source_mac;
-            (
-                CLIENT_BY_MAC,
-                [a, b, c, d, e, f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            )
-        }
-    };
-    ClientKey {
-        ifindex,
-        outer_vid: datagram.outer_tci & 0x0fff,
-        inner_vid: datagram.inner_tci & 0x0fff,
-        kind,
-        client,
     }
 }
 

@@ -147,6 +147,12 @@ shell_drops! {
     NoLinkLocal => "no_link_local",
     /// The message was truncated by a receive buffer.
     Truncated => "truncated",
+    /// By a socket came more from this client than `per_client` allows.
+    ClientRate => "client_rate",
+    /// By sockets came more from this interface than `per_interface` allows.
+    InterfaceRate => "interface_rate",
+    /// The kernel had no room left for it in a socket's queue.
+    QueueFull => "queue_full",
 }
 
 /// Upper bounds of the latency histogram, in microseconds; one more bucket is infinity.

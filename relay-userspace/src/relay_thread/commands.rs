@@ -51,7 +51,10 @@ impl RelayThread {
                 let _ = answer.send(self.relay.page(&filter, from, limit.min(PAGE_MAX)));
             }
             Command::Lease(prefix, answer) => drop(answer.send(self.relay.find_lease(prefix))),
-            Command::Summary(answer) => drop(answer.send(self.relay.summary())),
+            Command::Summary(answer) => {
+                self.count_overflows();
+                let _ = answer.send(self.relay.summary());
+            }
             Command::Ports(answer) => {
                 let states = self.ports.list.iter().filter_map(|port| port.state.clone());
                 let _ = answer.send(states.collect());

@@ -8,6 +8,7 @@
 
 mod commands;
 mod effects;
+mod limiter;
 mod poll;
 mod ports;
 mod receive;

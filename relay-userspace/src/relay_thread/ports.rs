@@ -18,11 +18,11 @@ use relay_core::wire::iana;
 use socket2::Socket;
 
 use crate::config::Capture;
-use crate::counters::{Counters, PortCounters};
+use crate::counters::{Counters, PortCounters, ShellDrop};
 use crate::handle::{AccessPort, PortState, Surroundings};
 use crate::interfaces::{Interface, InterfaceTable};
-use crate::net::packet;
 use crate::net::udp::{self, PacketInfo};
+use crate::net::{packet, sockopt};
 
 /// One access interface.
 pub struct Port {
@@ -48,6 +48,8 @@ pub struct Port {
     pub counters: Arc<PortCounters>,
     /// Hears frames that the kernel's programs did not take.
     pub socket: Option<Socket>,
+    /// What the kernel dropped at the socket and `counters` have already.
+    pub socket_drops: u32,
     /// How it is captured, for `show interfaces`; said once in the log.
     pub state: Option<PortState>,
 }
@@ -71,6 +73,8 @@ pub struct Ports {
     pub targets: Vec<Target>,
     /// Counts what belongs to no access interface and no server.
     pub elsewhere: Arc<PortCounters>,
+    /// Counts what the UDP socket of the access side had no room for: whose that was nobody knows.
+    pub udp: Arc<PortCounters>,
     by_ifindex: HashMap<IfIndex, usize>,
     by_access: Vec<Option<usize>>,
     by_server: Vec<Option<usize>>,
@@ -85,6 +89,7 @@ impl Ports {
             list: Vec::new(),
             targets: Vec::new(),
             elsewhere: counters.port("core"),
+            udp: counters.port("udp"),
             by_ifindex: HashMap::new(),
             by_access: Vec::new(),
             by_server: Vec::new(),
@@ -110,6 +115,7 @@ impl Ports {
                 .position(|old| old.name == port.name && old.ifindex == port.ifindex);
             if let Some(kept) = kept.map(|at| old.swap_remove(at)) {
                 port.socket = kept.socket;
+                port.socket_drops = kept.socket_drops;
                 port.state = kept.state;
             }
             if let Some(ifindex) = port.ifindex
@@ -255,6 +261,7 @@ fn describe(
         global: link_address.or(new.source_address),
         counters: counters.port(&wanted.name),
         socket: None,
+        socket_drops: 0,
         state: None,
     }
 }
@@ -323,6 +330,16 @@ fn targets(new: &Surroundings, counters: &Counters) -> Vec<Target> {
             }
         })
         .collect()
+}
+
+/// Counts what the kernel dropped at a socket since `counted`.
+pub fn count_overflow(socket: &Socket, counted: &mut u32, counters: &PortCounters) {
+    // Where it cannot be known nothing was lost that could be counted.
+    if let Ok(drops) = sockopt::drops(socket) {
+        let new = drops.wrapping_sub(*counted);
+        counters.shell_drops[ShellDrop::QueueFull as usize].add(new.into());
+        *counted = drops;
+    }
 }
 
 fn by_number(numbers: impl Iterator<Item = u16>) -> Vec<Option<usize>> {

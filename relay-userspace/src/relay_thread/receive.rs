@@ -7,6 +7,7 @@ use std::net::Ipv6Addr;
 use relay_common::abi::RecordHeader;
 use relay_common::classify::{Datagram, Verdict, classify};
 use relay_common::net::{MacAddr, VlanTags};
+use relay_common::priority::{client_key, innermost, innermost_of};
 use relay_core::input::{ClientDatagram, Input, ServerDatagram};
 use relay_core::relay::Relay;
 use relay_core::time::Instant;
@@ -14,6 +15,7 @@ use relay_core::types::IfIndex;
 use relay_core::wire::iana;
 use socket2::Socket;
 
+use super::limiter::{Limiter, key_of};
 use super::ports::{Port, Ports};
 use crate::counters::{Direction, PortCounters, ShellDrop};
 use crate::dataplane::Dataplane;
@@ -46,6 +48,7 @@ const AGE_MAX_NANOS: u64 = 2_000_000_000;
 pub struct Receiver {
     udp: RecvBatch,
     frames: RecvBatch,
+    limiter: Limiter,
     /// When the requests of this round were captured.
     pub captured_at: Vec<u64>,
 }
@@ -56,6 +59,7 @@ impl Receiver {
         Self {
             udp: RecvBatch::new(SOCKET_BATCH, SLOT_BYTES, 0),
             frames: RecvBatch::new(SOCKET_BATCH, SLOT_BYTES, packet::TAG_BYTES),
+            limiter: Limiter::new(),
             captured_at: Vec::with_capacity(RING_BATCH + REQUEST_CALLS * SOCKET_BATCH),
         }
     }
@@ -96,7 +100,7 @@ impl Receiver {
         true
     }
 
-    /// Frames from a packet socket, by at most so many calls.
+    /// Frames from a packet socket, by at most so many calls. True: there may be more.
     ///
     /// # Errors
     /// What the kernel said.
@@ -107,9 +111,9 @@ impl Receiver {
         ports: &Ports,
         relay: &mut Relay,
         now: Instant,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let Some(socket) = &port.socket else {
-            return Ok(());
+            return Ok(false);
         };
         for _ in 0..calls {
             let received = self.frames.receive(socket)?;
@@ -117,10 +121,10 @@ impl Receiver {
                 self.packet(at, port, ports, relay, now);
             }
             if received < self.frames.capacity() {
-                break;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn packet(&mut self, at: usize, port: &Port, ports: &Ports, relay: &mut Relay, now: Instant) {
@@ -139,6 +143,12 @@ impl Receiver {
             // The packet socket of the VLAN interface gets it too.
             return;
         }
+        let inside = innermost(bytes, &found);
+        let key = client_key(&found, interface.0, &inside);
+        let admitted = self.limiter.admit(&key, &port.entry, inside.priority, now);
+        if let Err(reason) = admitted {
+            return port.counters.shell_drop(reason);
+        }
         let from = Sender::of(interface, &found);
         let packet = bytes.get(usize::from(found.ip_offset)..).unwrap_or(&[]);
         if client_packet(&from, packet, &port.counters, relay, now) {
@@ -146,7 +156,8 @@ impl Receiver {
         }
     }
 
-    /// Datagrams from a UDP socket, of the servers' or the access side, by at most so many calls.
+    /// Datagrams from a UDP socket, of the servers' or the access side, by at most so many calls. True: there
+    /// may be more.
     ///
     /// # Errors
     /// What the kernel said.
@@ -157,20 +168,20 @@ impl Receiver {
         ports: &Ports,
         relay: &mut Relay,
         now: Instant,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         for _ in 0..calls {
             let received = self.udp.receive(socket)?;
             for at in 0..received {
                 self.datagram(at, ports, relay, now);
             }
             if received < self.udp.capacity() {
-                break;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn datagram(&self, at: usize, ports: &Ports, relay: &mut Relay, now: Instant) {
+    fn datagram(&mut self, at: usize, ports: &Ports, relay: &mut Relay, now: Instant) {
         let Some(arrival) = udp::arrival(self.udp.control(at)) else {
             return;
         };
@@ -182,6 +193,13 @@ impl Receiver {
         }
         match side(ports, port, &arrival, payload) {
             Side::Client(port) => {
+                let inside = innermost_of(payload);
+                let client = inside.peer_address.unwrap_or(source.octets());
+                let key = key_of(arrival.interface.0, client);
+                let admitted = self.limiter.admit(&key, &port.entry, inside.priority, now);
+                if let Err(reason) = admitted {
+                    return port.counters.shell_drop(reason);
+                }
                 count_from_client(&port.counters, payload);
                 let datagram = ClientDatagram {
                     interface: arrival.interface,

@@ -57,7 +57,10 @@ struct Sockets {
     /// `None` while no source address is known: the access socket sends, from what the kernel
     /// chooses.
     server: Option<Socket>,
+    /// See [`ports::Port::socket_drops`].
+    server_drops: u32,
     access: Socket,
+    access_drops: u32,
     frames: Socket,
 }
 
@@ -66,7 +69,9 @@ impl RelayThread {
     pub(super) fn new(config: RelayThreadConfig, numbers: &mut Numbers) -> anyhow::Result<Self> {
         let sockets = Sockets {
             server: None,
+            server_drops: 0,
             access: udp::access_socket()?,
+            access_drops: 0,
             frames: packet::send_socket()?,
         };
         let poller = Poller::new().context("make an epoll instance")?;
@@ -136,6 +141,26 @@ impl RelayThread {
         Ok(())
     }
 
+    /// Brings the counters of what the kernel dropped at full sockets up to date.
+    pub(super) fn count_overflows(&mut self) {
+        let Sockets {
+            server,
+            server_drops,
+            access,
+            access_drops,
+            ..
+        } = &mut self.sockets;
+        if let Some(server) = server {
+            ports::count_overflow(server, server_drops, &self.ports.elsewhere);
+        }
+        ports::count_overflow(access, access_drops, &self.ports.udp);
+        for port in &mut self.ports.list {
+            if let Some(socket) = &port.socket {
+                ports::count_overflow(socket, &mut port.socket_drops, &port.counters);
+            }
+        }
+    }
+
     pub(super) fn store_status(&self) -> Arc<Status> {
         self.store.status()
     }
@@ -175,6 +200,7 @@ impl RelayThread {
     /// One batch of everything that is there. True: there is more.
     fn round(&mut self, ready: &Ready) -> bool {
         let now = boot_now();
+        let mut more = false;
         if ready.server
             && let Some(server) = &self.sockets.server
         {
@@ -182,7 +208,7 @@ impl RelayThread {
             let received =
                 self.receiver
                     .datagrams(ANSWER_CALLS, server, &self.ports, &mut self.relay, now);
-            log_failure("the UDP socket toward servers", received);
+            more |= or_log("the UDP socket toward servers", received);
             self.flush();
         }
         let calls = |beside_ring: bool| {
@@ -197,7 +223,7 @@ impl RelayThread {
             let received =
                 self.receiver
                     .datagrams(calls(true), access, &self.ports, &mut self.relay, now);
-            log_failure("the UDP socket of the access side", received);
+            more |= or_log("the UDP socket of the access side", received);
         }
         for &ifindex in &ready.packets {
             let Some(port) = self.ports.by_ifindex(ifindex) else {
@@ -208,12 +234,12 @@ impl RelayThread {
             let received =
                 self.receiver
                     .packets(calls(in_ring), port, &self.ports, &mut self.relay, now);
-            log_failure("a packet socket", received);
+            more |= or_log("a packet socket", received);
         }
-        let more = ready.ring
-            && self
-                .receiver
-                .ring(&mut self.dataplane, &self.ports, &mut self.relay, now);
+        if ready.ring {
+            let (dataplane, relay) = (&mut self.dataplane, &mut self.relay);
+            more |= self.receiver.ring(dataplane, &self.ports, relay, now);
+        }
         self.store.hear(&mut self.relay, now);
         if self.follower.begins(now) {
             self.relay.resend_routes();
@@ -285,6 +311,8 @@ impl RelayThread {
     /// it cannot be answered. Returns what could not be done; all the rest was.
     pub(super) fn apply(&mut self, new: Box<Surroundings>) -> Vec<anyhow::Error> {
         let mut errors = Vec::new();
+        // Some sockets may go now, and with them their numbers.
+        self.count_overflows();
         if new.source_address != self.surroundings.source_address || self.sockets.server.is_none() {
             match new.source_address.map(udp::server_socket).transpose() {
                 Ok(server) => {
@@ -294,6 +322,7 @@ impl RelayThread {
                         errors.push(error.into());
                     }
                     self.sockets.server = server;
+                    self.sockets.server_drops = 0;
                 }
                 // The old socket goes on.
                 Err(error) => errors.push(error),
@@ -423,10 +452,11 @@ fn tell(state: &PortState, wanted: Capture, events: &Events) {
 }
 
 /// An interface that goes down makes its socket fail once; that is no news.
-fn log_failure(what: &str, result: std::io::Result<()>) {
-    match result {
-        Ok(()) => {}
+fn or_log(what: &str, more: std::io::Result<bool>) -> bool {
+    match more {
+        Ok(more) => return more,
         Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
         Err(error) => tracing::warn!(%error, "cannot receive from {what}"),
     }
+    false
 }
