@@ -108,3 +108,8 @@ fn dhclient_home_is_reached_without_loss_once_it_has_its_lease() {
 fn dhcpcd_home_is_reached_without_loss_once_it_has_its_lease() {
     home_is_reached_without_loss_once_it_has_its_lease(Client::Dhcpcd);
 }
+
+#[test]
+fn wide_dhcp6c_home_is_reached_without_loss_once_it_has_its_lease() {
+    home_is_reached_without_loss_once_it_has_its_lease(Client::WideDhcp6c);
+}

@@ -2,7 +2,7 @@
 //! look at. Judges nothing.
 
 use std::time::Duration;
-use xtask::lab::{Lab, wait_for};
+use xtask::lab::{Client, Lab, wait_for};
 
 /// Starts a capture of DHCPv6 on a bridge's port toward r1, where frames are seen whatever r1 does with them.
 pub(crate) fn start_capture(lab: &mut Lab, node: &str) {
@@ -57,6 +57,48 @@ pub(crate) fn frames(lab: &Lab, node: &str) -> Vec<Vec<u8>> {
 /// The UDP payload of an untagged frame.
 pub(crate) fn payload(frame: &[u8]) -> &[u8] {
     &frame[14 + 40 + 8..]
+}
+
+/// The types of the messages that a home's client sent, in a capture of the access side.
+pub(crate) fn messages_from(lab: &Lab, client: Client) -> Vec<u8> {
+    let mac = client.mac();
+    let frames = frames(lab, "access").into_iter();
+    let its = frames.filter(|frame| frame[6..12] == mac);
+    its.filter_map(|frame| payload(&frame).first().copied())
+        .collect()
+}
+
+/// Every message on the access side is on the core side too, byte for byte, inside a relay message, and the other
+/// way round; all checksums hold.
+pub(crate) fn expect_equal_on_both_sides(lab: &Lab) {
+    let (access, core) = (frames(lab, "access"), frames(lab, "core"));
+    let of = |kind: u8| -> Vec<&[u8]> {
+        let messages = core.iter().map(|frame| payload(frame));
+        let of_kind = messages.filter(|it| it.first() == Some(&kind));
+        of_kind.filter_map(inner).collect()
+    };
+    let (forward, reply) = (of(12), of(13));
+    for frame in access.iter().chain(&core) {
+        assert!(checksum_holds(frame), "UDP checksum of {frame:02x?}");
+    }
+    let outside: Vec<&[u8]> = access.iter().map(|frame| payload(frame)).collect();
+    for message in &outside {
+        let side = match message[0] {
+            2 | 7 | 10 => &reply,
+            _ => &forward,
+        };
+        assert!(
+            side.contains(message),
+            "not on the core side: {message:02x?}"
+        );
+    }
+    for message in forward.iter().chain(&reply) {
+        assert!(
+            outside.contains(message),
+            "not on the access side: {message:02x?}"
+        );
+    }
+    assert!(!forward.is_empty() && !reply.is_empty(), "nothing was seen");
 }
 
 /// The Relay Message option's bytes (RFC 8415 §21.10) of a relay message.

@@ -2,17 +2,16 @@
 //! daemon, with the tags that it came with. The client is made by hand on `gen`, because no machine here need have an
 //! 802.1Q module; the server is the real one.
 
-use std::os::fd::AsRawFd;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket};
 use relay_tests::messages::Message;
 use xtask::lab::{Lab, Lifetimes, wait_for};
 
 use crate::capture::{configuration, json};
 use crate::harness::lab;
 use crate::pcap::frames;
+use crate::wired::{Wire, frame, sum};
 
 const GROUP_MAC: [u8; 6] = [0x33, 0x33, 0, 1, 0, 2];
 const GROUP: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2];
@@ -89,17 +88,9 @@ impl Tagged {
 
     /// A message of this client to all relay agents, as a frame.
     fn frame(&self, message: &[u8]) -> Vec<u8> {
-        let udp_bytes = u16::try_from(8 + message.len()).expect("a short message");
-        let mut ip = vec![0x60, 0, 0, 0];
-        ip.extend(udp_bytes.to_be_bytes());
-        ip.extend([17, 1]);
-        ip.extend(self.address());
-        ip.extend(GROUP);
-        let mut udp = [546, 547, udp_bytes, 0].map(u16::to_be_bytes).concat();
-        udp.extend(message);
-        let checksum = !sum(&[&ip[8..], &[0, 17], &udp_bytes.to_be_bytes(), &udp]);
-        udp[6..8].copy_from_slice(&checksum.to_be_bytes());
-        [&GROUP_MAC[..], &self.mac(), &self.tagged_ipv6(), &ip, &udp].concat()
+        let ethernet = [&GROUP_MAC[..], &self.mac(), &self.tagged_ipv6()].concat();
+        let addresses = [self.address(), GROUP].map(Ipv6Addr::from);
+        frame(&ethernet, addresses, [546, 547], message)
     }
 
     fn solicit(&self) -> Vec<u8> {
@@ -150,19 +141,6 @@ impl Tagged {
     }
 }
 
-/// The one's complement sum of parts of even length, but the last.
-fn sum(parts: &[&[u8]]) -> u16 {
-    let bytes = parts.concat();
-    let mut sum: u32 = bytes
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    u16::try_from(sum).expect("folded until it fits")
-}
-
 /// The options of a client's or server's message.
 fn options(message: &[u8]) -> Vec<(u16, &[u8])> {
     let mut options = Vec::new();
@@ -176,56 +154,25 @@ fn options(message: &[u8]) -> Vec<(u16, &[u8])> {
     options
 }
 
-/// eth0 of `gen`: frames out by a packet socket, frames in by tcpdump, which shows tags where they were.
-struct Wire {
-    socket: std::os::fd::OwnedFd,
-    interface: LinkAddr,
-}
-
-impl Wire {
-    fn open(lab: &mut Lab) -> Self {
-        let file = lab.dir().join("gen/wire.pcap").display().to_string();
-        let words = "tcpdump -Z root -U --immediate-mode -i eth0 -Q in -s 0 -w";
-        let mut words: Vec<&str> = words.split(' ').collect();
-        words.push(&file);
-        lab.spawn("gen", &words).expect("tcpdump starts");
-        wait_for("tcpdump", Duration::from_secs(5), || {
-            lab.log("gen.tcpdump").contains("listening").then_some(())
-        })
-        .expect("tcpdump listens");
-        let namespace = format!("/run/netns/{}", lab.namespace("gen"));
-        // A thread of its own: the namespace is the thread's, and a socket stays where it was made.
-        std::thread::spawn(move || Self::open_in(&namespace))
-            .join()
-            .expect("the socket opens")
-    }
-
-    fn open_in(namespace: &str) -> Self {
-        let namespace = std::fs::File::open(namespace).expect("the lab's namespace");
-        setns(&namespace, CloneFlags::CLONE_NEWNET).expect("root may enter it");
-        let interface = nix::ifaddrs::getifaddrs()
-            .expect("interfaces are listed")
-            .filter(|it| it.interface_name == "eth0")
-            .find_map(|it| it.address?.as_link_addr().copied())
-            .expect("gen has eth0");
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let socket =
-            socket(AddressFamily::Packet, SockType::Raw, flags, None).expect("a packet socket");
-        Self { socket, interface }
-    }
-
-    fn send(&self, frame: &[u8]) {
-        let fd = self.socket.as_raw_fd();
-        let sent = sendto(fd, frame, &self.interface, MsgFlags::empty()).expect("eth0 is up");
-        assert_eq!(sent, frame.len());
-    }
+/// Frames to `gen` by tcpdump, which shows tags where they were.
+fn start_capture(lab: &mut Lab) {
+    let file = lab.dir().join("gen/wire.pcap").display().to_string();
+    let words = "tcpdump -Z root -U --immediate-mode -i eth0 -Q in -s 0 -w";
+    let mut words: Vec<&str> = words.split(' ').collect();
+    words.push(&file);
+    lab.spawn("gen", &words).expect("tcpdump starts");
+    wait_for("tcpdump", Duration::from_secs(5), || {
+        lab.log("gen.tcpdump").contains("listening").then_some(())
+    })
+    .expect("tcpdump listens");
 }
 
 fn tagged_clients_are_served(capture: &str) {
     let Some(mut lab) = lab(&configuration(capture, ""), Lifetimes::default()) else {
         return;
     };
-    let wire = Wire::open(&mut lab);
+    start_capture(&mut lab);
+    let wire = Wire::open(&lab, "gen", "eth0", false);
 
     for client in &CLIENTS {
         let advertise = client.exchange(&lab, &wire, &client.solicit(), ADVERTISE);

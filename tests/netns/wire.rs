@@ -1,8 +1,11 @@
 //! What only the wire shows: equal inner bytes on both sides, ports, hop limits, checksums, transit, memberships.
 
+use crate::capture::configuration;
 use crate::hand::{Hand, HandClient};
-use crate::harness::{CONFIGURATION, lab};
-use crate::pcap::{checksum_holds, frames, inner, payload, start_capture};
+use crate::harness::{CONFIGURATION, lab, shown};
+use crate::pcap::{
+    checksum_holds, expect_equal_on_both_sides, frames, inner, payload, start_capture,
+};
 use relay_tests::messages::{Layer, Message, ip};
 use std::time::Duration;
 use xtask::lab::{Client, Lab, Lifetimes, wait_for};
@@ -21,51 +24,14 @@ fn rly_44_inner_bytes_are_equal_on_both_sides_in_both_directions() {
         lab.lease(client)
             .expect("the client gets address and prefix");
     }
+    // The last Reply was captured when the client acted on it; files are written a moment later.
     std::thread::sleep(Duration::from_millis(500));
 
-    let (access, core) = (frames(&lab, "access"), frames(&lab, "core"));
-    let of = |kind: u8| -> Vec<&[u8]> {
-        core.iter()
-            .map(|frame| payload(frame))
-            .filter(|it| it.first() == Some(&kind))
-            .filter_map(inner)
-            .collect()
-    };
-    let (forward, reply) = (of(12), of(13));
-    assert!(
-        forward.len() >= 12 && reply.len() >= 6,
-        "{} forwarded, {} answered",
-        forward.len(),
-        reply.len()
-    );
-    for frame in access.iter().chain(&core) {
-        assert!(checksum_holds(frame), "UDP checksum of {frame:02x?}");
-    }
-    for frame in &access {
-        let message = payload(frame);
-        let side = if matches!(message[0], 2 | 7 | 10) {
-            &reply
-        } else {
-            &forward
-        };
-        assert!(
-            side.contains(&message),
-            "not on the core side: {message:02x?}"
-        );
-    }
-    let from_clients: Vec<&[u8]> = access.iter().map(|frame| payload(frame)).collect();
-    assert!(
-        forward
-            .iter()
-            .chain(&reply)
-            .all(|message| from_clients.contains(message)),
-        "the core side has a message that the access side has not"
-    );
+    expect_equal_on_both_sides(&lab);
 }
 
-#[test]
-fn transit_to_port_547_of_a_server_passes_untouched() {
-    let Some(mut lab) = lab(CONFIGURATION, Lifetimes::default()) else {
+fn transit_passes_untouched(capture: &str) {
+    let Some(mut lab) = lab(&configuration(capture, ""), Lifetimes::default()) else {
         return;
     };
     start_capture(&mut lab, "core");
@@ -114,6 +80,27 @@ fn transit_to_port_547_of_a_server_passes_untouched() {
     );
     assert_eq!(seen[21], 63, "hop limit: forwarded once");
     assert!(checksum_holds(&seen));
+    let from_clients = &shown(&lab, "statistics")["statistics"]["messages"];
+    assert_eq!(
+        from_clients.as_array().map(Vec::len),
+        Some(0),
+        "it was relayed too"
+    );
+}
+
+#[test]
+fn transit_to_port_547_of_a_server_passes_untouched_by_native_xdp() {
+    transit_passes_untouched("xdp");
+}
+
+#[test]
+fn transit_to_port_547_of_a_server_passes_untouched_by_generic_xdp() {
+    transit_passes_untouched("xdp-generic");
+}
+
+#[test]
+fn transit_to_port_547_of_a_server_passes_untouched_by_sockets() {
+    transit_passes_untouched("socket");
 }
 
 /// req: RLY-1 (RFC 8415 §7.1)

@@ -56,6 +56,16 @@ impl Client {
         }
     }
 
+    /// The address of its uplink, as the topology gives it.
+    pub fn mac(self) -> [u8; 6] {
+        let last = match self {
+            Self::Dhclient => 0x11,
+            Self::Dhcpcd => 0x12,
+            Self::WideDhcp6c => 0x13,
+        };
+        [2, 0, 0, 0, 0, last]
+    }
+
     /// The program's name.
     pub fn program(self) -> &'static str {
         match self {

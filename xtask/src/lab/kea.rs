@@ -5,13 +5,21 @@ use super::command::Result;
 use super::{Lab, Lifetimes, wait_for};
 use std::time::Duration;
 
-pub(super) fn start(lab: &mut Lab, node: &str, preference: u8, lifetimes: Lifetimes) -> Result<()> {
+impl Lab {
+    /// Starts the server of s1 or s2, after its end too: it knows its leases again.
+    pub fn start_server(&mut self, node: &str, lifetimes: Lifetimes) -> Result<()> {
+        let log = self.log(&format!("{node}.kea-dhcp6")).len();
+        start(self, node, lifetimes)?;
+        wait(self, node, log)
+    }
+}
+
+pub(super) fn start(lab: &mut Lab, node: &str, lifetimes: Lifetimes) -> Result<()> {
     let dir = lab.dir().join(node);
     let folder = dir.display();
-    let address = if node == "s1" {
-        "2001:db8:c::11"
-    } else {
-        "2001:db8:c::12"
+    let (address, preference) = match node {
+        "s1" => ("2001:db8:c::11", 255),
+        _ => ("2001:db8:c::12", 0),
     };
     let Lifetimes {
         renew,
@@ -47,12 +55,17 @@ pub(super) fn start(lab: &mut Lab, node: &str, preference: u8, lifetimes: Lifeti
         .map(drop)
 }
 
-pub(super) fn wait(lab: &Lab, node: &str) -> Result<()> {
+/// Waits until the server says that it serves, from octet `after` of its log on.
+pub(super) fn wait(lab: &Lab, node: &str, after: usize) -> Result<()> {
     let label = format!("{node}.kea-dhcp6");
+    let serves = || {
+        let log = lab.log(&label);
+        log.get(after..)?.contains("DHCP6_STARTED").then_some(())
+    };
     wait_for(
         &format!("start of Kea on {node}"),
         Duration::from_secs(10),
-        || lab.log(&label).contains("DHCP6_STARTED").then_some(()),
+        serves,
     )
     .map_err(|error| format!("{error}\n{}", lab.log(&label)))
 }

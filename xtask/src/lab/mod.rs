@@ -47,6 +47,16 @@ pub struct Lifetimes {
     pub valid: u32,
 }
 
+impl Lifetimes {
+    /// Leases without an end (RFC 8415 §7.7).
+    pub const INFINITE: Self = Self {
+        renew: u32::MAX,
+        rebind: u32::MAX,
+        preferred: u32::MAX,
+        valid: u32::MAX,
+    };
+}
+
 impl Default for Lifetimes {
     fn default() -> Self {
         Self {
@@ -95,11 +105,11 @@ impl Lab {
     pub fn up(options: &Options) -> Result<Self> {
         let mut lab = Self::create(&options.name)?;
         topology::build(&mut lab)?;
-        kea::start(&mut lab, "s1", 255, options.lifetimes)?;
-        kea::start(&mut lab, "s2", 0, options.lifetimes)?;
+        kea::start(&mut lab, "s1", options.lifetimes)?;
+        kea::start(&mut lab, "s2", options.lifetimes)?;
         relay::start(&mut lab, &options.relay)?;
-        kea::wait(&lab, "s1")?;
-        kea::wait(&lab, "s2")?;
+        kea::wait(&lab, "s1", 0)?;
+        kea::wait(&lab, "s2", 0)?;
         Ok(lab)
     }
 
