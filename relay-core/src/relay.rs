@@ -125,6 +125,12 @@ impl Relay {
         self.bindings.look_again(true);
     }
 
+    /// Whether slices of [`Relay::resend_routes`], or of a look after new surroundings, wait: the shell
+    /// has no room for them.
+    pub fn hold_routes_back(&mut self, hold: bool) {
+        self.bindings.hold_looks_back(hold);
+    }
+
     /// Whether slices of [`Relay::resend_routes`], or of a look after new surroundings, are still
     /// to come.
     pub fn is_resending(&self) -> bool {

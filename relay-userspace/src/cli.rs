@@ -109,7 +109,11 @@ pub enum Shown {
         filter: Filters,
     },
     /// Routes that the daemon wants, and whether they are in the kernel
-    Routes,
+    Routes {
+        /// Only what is different: wanted and not in the kernel, in the kernel and not wanted, in the way
+        #[arg(long)]
+        diff: bool,
+    },
     /// Access and core interfaces: link, addresses, capture
     Interfaces,
     /// Servers and whether they answer

@@ -194,6 +194,19 @@ pub struct RouteCounters {
     pub repaired: Counter,
     /// Neighbour entries of ours now (a gauge).
     pub neighbors: Counter,
+    /// Comparisons of everything with the kernel.
+    pub comparisons: Counter,
+    /// When the last one ended: Unix time in seconds, 0 before the first (a gauge).
+    pub compared_at: Counter,
+}
+
+impl RouteCounters {
+    /// A comparison has ended.
+    pub fn compared(&self) {
+        self.comparisons.inc();
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        self.compared_at.set(now.as_secs());
+    }
 }
 
 /// Everything the daemon counts.

@@ -37,8 +37,6 @@ pub enum Command {
     Clear(Clear, oneshot::Sender<Cleared>),
     /// Whether somebody watches events.
     Observe(bool),
-    /// The follower's queue overflowed: send every wanted route and neighbour again.
-    ResendRoutes,
     /// What was chosen once, for the store.
     Keep(Box<Kept>),
     /// Send what is queued, then end.

@@ -287,6 +287,16 @@ fn route_families(counters: &Counters) -> Vec<Family> {
             "Route changes that did not fit their queue; a full comparison followed",
             alone(counters.route_queue_overflows.get()),
         ),
+        counter(
+            "route_comparisons",
+            "Comparisons of all routes and neighbour entries with the kernel",
+            alone(routes.comparisons.get()),
+        ),
+        gauge(
+            "route_compared_timestamp_seconds",
+            "When the last of them ended, 0 before the first",
+            alone(routes.compared_at.get()),
+        ),
         gauge(
             "neighbors",
             "Neighbour entries for next hops",

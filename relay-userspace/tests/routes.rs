@@ -20,7 +20,7 @@ use relay_core::types::{IfIndex, Prefix};
 use relay_userspace::config::RoutesSection;
 use relay_userspace::counters::Counters;
 use relay_userspace::events::{EventKind, EventReader, Events};
-use relay_userspace::routes::{Change, Routes, prepare};
+use relay_userspace::routes::{Change, Pace, Routes, prepare};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -134,9 +134,7 @@ impl Bench {
         let (sender, outcomes) = channel();
         let routes = prepared
             .start(Box::new(move |batch| {
-                batch
-                    .into_iter()
-                    .all(|outcome| sender.send(outcome).is_ok())
+                batch.iter().all(|outcome| sender.send(*outcome).is_ok())
             }))
             .unwrap();
         Self {
@@ -148,7 +146,7 @@ impl Bench {
     }
 
     fn send(&self, changes: impl IntoIterator<Item = Change>) {
-        self.routes.queue.send(changes).unwrap();
+        self.routes.queue.send(changes, Pace::Now).unwrap();
     }
 
     fn outcome(&self) -> RouteOutcome {
@@ -562,5 +560,143 @@ fn ten_thousand_routes_are_written_in_time() {
         ip("link set acc0 up");
         eventually("all back", || ours().lines().count() == 10_001);
         println!("10,001 routes after a flap: {:?}", start.elapsed());
+    });
+}
+
+/// `count` wishes over `acc0` as it is now, versions from `version` on.
+fn many(count: u64, version: u64) -> Vec<Change> {
+    let interface = acc0();
+    let base = u128::from("2001:db8:8000::".parse::<Ipv6Addr>().unwrap());
+    let wish = |n: u64| {
+        let address = Ipv6Addr::from(base + (u128::from(n) << 72));
+        Change::Route(RouteChange::Put(Route {
+            prefix: Prefix::new(address, 56).unwrap(),
+            gateway: Ipv6Addr::from((0xfe80 << 112) + u128::from(n / 2 + 1)),
+            interface,
+            version: version + n,
+        }))
+    };
+    (0..count).map(wish).collect()
+}
+
+/// Whatever happens to them: times are printed, and only absurd ones fail.
+#[test]
+fn ten_thousand_routes_come_back_whatever_others_do_and_foreign_ones_stay() {
+    in_namespace("ten_thousand_routes_come_back", || {
+        const MANY: usize = 10_000;
+        ip("link add core0 type veth peer name cli1");
+        ip("link set core0 up");
+        ip("-6 route add 2001:db8:8000::/56 dev core0 proto static metric 10");
+        ip("-6 route add 2001:db8:8000:100::/56 dev core0 proto ra metric 9999");
+        ip("-6 route add 2001:db8:8000::/40 dev core0 proto bird");
+        let foreign = || ip("-6 route show dev core0").replace(" linkdown", "");
+        let before = foreign();
+        let bench = Bench::start(&section());
+        let back = |what: &str, since: Instant| {
+            eventually(what, || ours().lines().count() == MANY - 2);
+            println!("{what}: {:?}", since.elapsed());
+            assert_eq!(foreign(), before, "{what}");
+        };
+
+        let start = Instant::now();
+        bench.send(many(MANY as u64, 1));
+        back("installed", start);
+        eventually("refused", || bench.counters.routes.failed.get() == 2);
+
+        ip("link set acc0 down");
+        ip("link set acc0 up");
+        back("a flap", Instant::now());
+
+        ip("-6 route flush proto 207");
+        back("a flush", Instant::now());
+
+        let start = Instant::now();
+        ip("-6 route del 2001:db8:8000:500::/56 proto 207");
+        back("a deletion", start);
+        eventually("counted", || {
+            bench.counters.routes.repaired.get() == 2 * (MANY as u64 - 2) + 1
+        });
+
+        ip("link del acc0");
+        eventually("gone", || bench.counters.routes.installed.get() == 0);
+        ip("link add acc0 address 02:00:00:00:00:01 type veth peer name cli0");
+        ip("link set cli0 up");
+        ip("link set acc0 up");
+        let start = Instant::now();
+        bench.send(many(MANY as u64, 100_000));
+        back("an interface made anew", start);
+        eventually("refused", || bench.counters.routes.failed.get() == 2);
+        assert_eq!(bench.counters.routes.installed.get(), MANY as u64 - 2);
+    });
+}
+
+/// A renewal that changes only lifetimes, or a resend of everything.
+#[test]
+fn same_wishes_again_cost_no_write() {
+    in_namespace("same_wishes_again_cost_no_write", || {
+        let bench = Bench::start(&section());
+        bench.send(many(1000, 1));
+        eventually("installed", || {
+            bench.counters.routes.installed.get() == 1000
+        });
+        // Port 0 is nobody's: it hears everybody.
+        let mut monitor = relay_userspace::routes::monitor::Monitor::open(0).unwrap();
+        while bench.outcomes.lock().unwrap().try_recv().is_ok() {}
+
+        bench.routes.queue.resend_begins();
+        bench.send(many(1000, 5000));
+        bench.routes.queue.resend_ends(true);
+        for _ in 0..1000 {
+            let outcome = bench.outcome();
+            assert!(
+                outcome.version >= 5000 && outcome.result.is_ok(),
+                "{outcome:?}"
+            );
+        }
+
+        let mut heard = 0;
+        monitor.hear(|_| heard += 1).unwrap();
+        assert_eq!(heard, 0);
+        ip("-6 route add 2001:db8:f::/48 dev acc0");
+        monitor.hear(|_| heard += 1).unwrap();
+        assert_eq!(heard, 1, "the test hears nothing");
+    });
+}
+
+#[test]
+fn neighbor_entries_of_an_earlier_life_go_and_those_of_others_stay() {
+    in_namespace("neighbor_entries_of_an_earlier_life_go", || {
+        for (address, kind) in [
+            ("fe80::1", "nud stale extern_learn protocol 207"),
+            ("fe80::2", "nud stale extern_learn protocol 207"),
+            ("fe80::3", "nud stale extern_learn protocol 200"),
+            ("fe80::4", "nud permanent"),
+        ] {
+            ip(&format!(
+                "-6 neigh add {address} lladdr 02:00:00:00:01:01 dev acc0 {kind}"
+            ));
+        }
+        let bench = Bench::start(&section());
+        eventually("found", || bench.counters.routes.neighbors.get() == 2);
+
+        bench.routes.queue.resend_begins();
+        bench.send([Change::Neighbor(neighbor("fe80::1", 1))]);
+        bench.routes.queue.resend_ends(true);
+
+        eventually("gone", || bench.counters.routes.neighbors.get() == 1);
+        let text = ip("-6 neigh show dev acc0");
+        let there = |address: &str| {
+            let line = text.lines().find(|line| line.starts_with(address));
+            line.is_some_and(|line| line.contains("lladdr"))
+        };
+        let expected = [
+            ("fe80::1 ", true),
+            ("fe80::2 ", false),
+            ("fe80::3 ", true),
+            ("fe80::4 ", true),
+        ];
+        for (address, stays) in expected {
+            assert_eq!(there(address), stays, "{address}: {text}");
+        }
     });
 }

@@ -124,8 +124,12 @@ pub(crate) fn listed(lab: &Lab, name: &str) -> Vec<serde_json::Value> {
 
 /// The answer to `show NAME --json`.
 pub(crate) fn shown(lab: &Lab, name: &str) -> serde_json::Value {
+    let words: Vec<&str> = ["show", "--json"]
+        .into_iter()
+        .chain(name.split(' '))
+        .collect();
     let text = lab
-        .twinrelay(&["show", name, "--json"])
+        .twinrelay(&words)
         .unwrap_or_else(|error| panic!("show {name}: {error}"));
     serde_json::from_str(&text).expect("it is JSON")
 }

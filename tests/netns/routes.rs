@@ -88,6 +88,22 @@ impl Scene {
             .find(|line| line.starts_with(&self.delegated()));
         let line = line.unwrap_or_default();
         assert!(line.contains("failed"), "{what}: {listed}");
+        let both = crate::harness::shown(&self.lab, "routes --diff");
+        let sides: Vec<String> = both["differences"]
+            .as_array()
+            .expect("a list of differences")
+            .iter()
+            .filter(|row| row["prefix"] == *self.delegated())
+            .map(|row| format!("{} {}", row["side"], row["state"]).replace('"', ""))
+            .collect();
+        assert!(
+            sides.contains(&"wanted failed".to_owned()),
+            "{what}: {both}"
+        );
+        assert!(
+            sides.contains(&"kernel foreign".to_owned()),
+            "{what}: {both}"
+        );
     }
 }
 
@@ -207,9 +223,14 @@ fn pdr_s_2_interface_deleted_and_made_again_has_its_routes_and_serves() {
 
     assert_ne!(number(&scene.lab), before, "the test shows nothing");
     scene.expect_healed();
+    // What happens to routes over the new interface is heard of as before.
+    on(&scene.lab, "r1", "ip -6 route flush proto 207");
+    scene.expect_healed();
     expect_reached(&mut scene.lab, Client::WideDhcp6c);
 }
 
+/// Without IPv6 on the interface the kernel throws its addresses and routes away while the link stays up, and
+/// takes no new ones.
 #[test]
 fn addresses_flushed_from_the_access_interface_cost_no_lease_and_no_route() {
     let Some(mut scene) = Scene::new() else {
@@ -217,13 +238,26 @@ fn addresses_flushed_from_the_access_interface_cost_no_lease_and_no_route() {
     };
 
     on(&scene.lab, "r1", "ip -6 addr flush dev acc0");
+    on(
+        &scene.lab,
+        "r1",
+        "sysctl -qw net.ipv6.conf.acc0.disable_ipv6=1",
+    );
     std::thread::sleep(Duration::from_millis(500));
+    let left = on(&scene.lab, "r1", "ip -6 route show dev acc0");
+    assert_eq!(left, "", "the kernel keeps routes: the test shows nothing");
     scene.expect_unmoved();
+    on(
+        &scene.lab,
+        "r1",
+        "sysctl -qw net.ipv6.conf.acc0.disable_ipv6=0",
+    );
     for address in ["fe80::ff:fe00:2/64", "2001:db8:a:1::2/64"] {
+        // The kernel may have made the first one itself.
         on(
             &scene.lab,
             "r1",
-            &format!("ip -6 addr add {address} dev acc0 nodad"),
+            &format!("ip -6 addr replace {address} dev acc0 nodad"),
         );
     }
 

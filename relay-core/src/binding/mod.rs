@@ -55,6 +55,8 @@ pub(crate) struct Bindings {
     /// Route changes that came out of the Reply being learned.
     waits: Vec<(Prefix, u64)>,
     sweep: Option<Sweep>,
+    /// The sweep waits.
+    is_held_back: bool,
     records: Records,
     observed: bool,
     cleared: usize,
@@ -78,6 +80,7 @@ impl Bindings {
             version: 0,
             waits: Vec::new(),
             sweep: None,
+            is_held_back: false,
             records: Records::default(),
             observed: false,
             cleared: 0,
@@ -113,7 +116,7 @@ impl Bindings {
 
     /// When a lease may run out, or there is a slice to do.
     pub(crate) fn next_time(&self, now: Instant) -> Option<Instant> {
-        if self.sweep.is_some() || self.is_correcting() {
+        if (self.is_looking() && !self.is_held_back) || self.is_correcting() {
             return Some(now);
         }
         let both = [self.table.next_expiry(), self.refused.next_expiry()];

@@ -25,10 +25,17 @@ impl Bindings {
         self.sweep.is_some()
     }
 
+    /// Whether slices wait.
+    pub(crate) const fn hold_looks_back(&mut self, hold: bool) {
+        self.is_held_back = hold;
+    }
+
     /// One slice of it.
     // req: PDR-S-2
     pub(crate) fn sweep_slice(&mut self, cx: &mut Context<'_>) {
-        let Some(sweep) = self.sweep else { return };
+        let Some(sweep) = self.sweep.filter(|_| !self.is_held_back) else {
+            return;
+        };
         let end = sweep
             .next
             .saturating_add(SLICE)

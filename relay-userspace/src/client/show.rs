@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::net::Ipv6Addr;
 
 use serde::Deserialize;
 
@@ -12,7 +13,8 @@ use super::table::{Kind, Table};
 use crate::cli::{Filters, Show, Shown};
 use crate::control::documents::{InterfaceJson, ServerJson, Statistics, Version};
 use crate::control::json::{BindingRow, ClientFields, LeaseFields, SubscriberRow};
-use crate::control::stream::RouteJson;
+use crate::control::stream::{DifferenceJson, RouteJson};
+use crate::control::view::RouteKind;
 
 use Kind::{Long, Number, State, Text};
 
@@ -21,7 +23,8 @@ pub(super) async fn run(daemon: &Daemon, show: Show) -> Result<(), Failure> {
     let (path, words) = match &show.what {
         Shown::Subscribers { filter, .. } => ("/v1/subscribers", words(filter)),
         Shown::Bindings { filter } => ("/v1/bindings", words(filter)),
-        Shown::Routes => ("/v1/routes", Vec::new()),
+        Shown::Routes { diff: false } => ("/v1/routes", Vec::new()),
+        Shown::Routes { diff: true } => ("/v1/routes", vec![("diff", "true".to_owned())]),
         Shown::Interfaces => ("/v1/interfaces", Vec::new()),
         Shown::Servers => ("/v1/servers", Vec::new()),
         Shown::Statistics => ("/v1/statistics", Vec::new()),
@@ -34,7 +37,7 @@ pub(super) async fn run(daemon: &Daemon, show: Show) -> Result<(), Failure> {
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let text = render(&show.what, &answer, colour)?;
     io::stdout().write_all(text.as_bytes())?;
-    let is_filtered = words.iter().any(|(key, _)| *key != "limit");
+    let is_filtered = is_filtered(&words);
     match (text.is_empty(), is_filtered) {
         (true, true) => Err(Failure::No("no lease matches".to_owned())),
         (true, false) => {
@@ -57,7 +60,8 @@ pub(super) fn render(what: &Shown, answer: &[u8], colour: bool) -> Result<String
             }
         }
         Shown::Bindings { .. } => bindings(&parse::<Bindings>(answer)?.bindings, colour),
-        Shown::Routes => routes(parse::<Routes>(answer)?.routes, colour),
+        Shown::Routes { diff: false } => routes(parse::<Routes>(answer)?.routes, colour),
+        Shown::Routes { diff: true } => differences(parse(answer)?, colour),
         Shown::Interfaces => interfaces(parse::<Interfaces>(answer)?.interfaces, colour),
         Shown::Servers => servers(parse::<Servers>(answer)?.servers, colour),
         Shown::Statistics => {
@@ -90,6 +94,12 @@ struct Bindings {
 #[derive(Deserialize)]
 struct Routes {
     routes: Vec<RouteJson>,
+}
+
+#[derive(Deserialize)]
+struct Differences {
+    compared: Option<String>,
+    differences: Vec<DifferenceJson>,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +140,13 @@ fn words(filter: &Filters) -> Vec<(&'static str, String)> {
     .collect()
 }
 
+/// Whether the words name leases: none of them is a "no" then.
+fn is_filtered(words: &[(&str, String)]) -> bool {
+    words
+        .iter()
+        .any(|(key, _)| !matches!(*key, "limit" | "diff"))
+}
+
 /// Copies the document; looks only for whether its list is empty.
 async fn copy(
     daemon: &Daemon,
@@ -149,8 +166,7 @@ async fn copy(
         output.write_all(b"\n")?;
     }
     output.flush()?;
-    let is_filtered = words.iter().any(|(key, _)| *key != "limit");
-    if is_filtered && String::from_utf8_lossy(&tail).trim_end().ends_with("[]}") {
+    if is_filtered(words) && String::from_utf8_lossy(&tail).trim_end().ends_with("[]}") {
         return Err(Failure::No("no lease matches".to_owned()));
     }
     Ok(())
@@ -334,7 +350,14 @@ fn bindings(rows: &[BindingRow], colour: bool) -> String {
     unless_empty(&table, colour)
 }
 
-fn routes(rows: Vec<RouteJson>, colour: bool) -> String {
+/// The daemon tells routes in no order.
+fn by_prefix(text: &str) -> Option<(Ipv6Addr, u8)> {
+    let (address, bits) = text.split_once('/')?;
+    Some((address.parse().ok()?, bits.parse().ok()?))
+}
+
+fn routes(mut rows: Vec<RouteJson>, colour: bool) -> String {
+    rows.sort_by_key(|row| by_prefix(&row.prefix));
     let mut table = Table::new(&[
         ("PREFIX", Long),
         ("VIA", Long),
@@ -346,8 +369,8 @@ fn routes(rows: Vec<RouteJson>, colour: bool) -> String {
     for row in rows {
         let state = row.state.name().to_owned();
         let kind = match row.kind {
-            crate::control::view::RouteKind::Lease => "lease",
-            crate::control::view::RouteKind::Aggregate => "aggregate",
+            RouteKind::Lease => "lease",
+            RouteKind::Aggregate => "aggregate",
         };
         table.row(vec![
             row.prefix,
@@ -359,6 +382,40 @@ fn routes(rows: Vec<RouteJson>, colour: bool) -> String {
         ]);
     }
     unless_empty(&table, colour)
+}
+
+fn differences(answer: Differences, colour: bool) -> String {
+    let mut rows = answer.differences;
+    rows.sort_by_key(|row| (by_prefix(&row.prefix), row.side.name() == "kernel"));
+    let mut table = Table::new(&[
+        ("SIDE", Text),
+        ("PREFIX", Long),
+        ("VIA", Long),
+        ("INTERFACE", Text),
+        ("PROTO", Number),
+        ("METRIC", Number),
+        ("STATE", State),
+        ("ERROR", Long),
+    ]);
+    let dash = || "-".to_owned();
+    for row in rows {
+        table.row(vec![
+            row.side.name().to_owned(),
+            row.prefix,
+            row.gateway.unwrap_or_else(dash),
+            row.interface.unwrap_or_else(dash),
+            row.protocol.map_or_else(dash, |it| it.to_string()),
+            row.metric.map_or_else(dash, |it| it.to_string()),
+            row.state.name().to_owned(),
+            row.error.unwrap_or_default(),
+        ]);
+    }
+    let last = answer.compared.unwrap_or_else(|| "never".to_owned());
+    let text = unless_empty(&table, colour);
+    match text.is_empty() {
+        true => format!("no differences; last compared with the kernel: {last}\n"),
+        false => format!("{text}last compared with the kernel: {last}\n"),
+    }
 }
 
 fn interfaces(rows: Vec<InterfaceJson>, colour: bool) -> String {

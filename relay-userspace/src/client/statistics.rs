@@ -104,6 +104,7 @@ fn daemon(statistics: &Statistics, colour: bool) -> String {
         ("route writes refused by the kernel", routes.errors),
         ("routes put back", routes.repaired),
         ("route queue overflows", routes.queue_overflows),
+        ("comparisons with the kernel", routes.comparisons),
         ("configurations taken", statistics.reloads),
         ("configurations refused", statistics.reloads_refused),
         ("events lost by monitors", statistics.events_lost),

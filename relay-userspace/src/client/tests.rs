@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::http::Daemon;
 use super::*;
 use crate::cli::{Filters, Shown};
-use crate::control::view::{NoDataplane, RouteKind, RouteRow, RouteRowState, RoutesView};
+use crate::control::view::{
+    self, Difference, NoDataplane, RouteKind, RouteRow, RouteRowState, RoutesView, Side,
+};
 use crate::control::{BindError, ControlContext, bind, serve};
 use crate::counters::{Counters, Direction};
 use crate::events::{EventKind, Events};
@@ -34,7 +36,8 @@ struct Running {
 struct ThreeRoutes;
 
 impl RoutesView for ThreeRoutes {
-    fn page(&self, after: Option<Prefix>, limit: usize) -> Vec<RouteRow> {
+    /// The last first: the daemon knows no order.
+    fn page(&self, from: u32) -> view::Page<RouteRow> {
         let prefix = |text: &str| Prefix::new(text.parse().unwrap(), 56).unwrap();
         let lease = |text: &str, state, error: Option<&str>| RouteRow {
             prefix: prefix(text),
@@ -60,12 +63,46 @@ impl RoutesView for ThreeRoutes {
                 Some("a route that is not ours has this destination"),
             ),
         ];
-        let from = after.map_or(0, |after| {
-            rows.iter()
-                .position(|row| row.prefix > after)
-                .unwrap_or(rows.len())
-        });
-        rows.into_iter().skip(from).take(limit).collect()
+        let rows: Vec<RouteRow> = rows.into_iter().rev().collect();
+        // In pages of two.
+        let (first, rest) = rows.split_at(2);
+        match from {
+            0 => view::Page {
+                rows: first.to_vec(),
+                next: Some(2),
+            },
+            _ => view::Page {
+                rows: rest.to_vec(),
+                next: None,
+            },
+        }
+    }
+
+    fn differences(&self, _from: u32) -> view::Page<Difference> {
+        let wanted = Difference {
+            side: Side::Wanted,
+            prefix: Prefix::new("2001:db8:8000:200::".parse().unwrap(), 56).unwrap(),
+            gateway: Some("fe80::1".parse().unwrap()),
+            interface: Some("acc0".to_owned()),
+            protocol: Some(207),
+            metric: Some(2070),
+            state: RouteRowState::Failed,
+            error: Some("a route that is not ours has this destination".to_owned()),
+        };
+        let foreign = Difference {
+            side: Side::Kernel,
+            gateway: None,
+            interface: Some("core0".to_owned()),
+            protocol: Some(4),
+            metric: Some(10),
+            state: RouteRowState::Foreign,
+            error: None,
+            ..wanted.clone()
+        };
+        view::Page {
+            rows: vec![foreign, wanted],
+            next: None,
+        }
     }
 }
 
@@ -266,7 +303,8 @@ async fn tables_for_people_fit_and_read_well() {
     for (what, path) in [
         (subscribers(false), "/v1/subscribers"),
         (Shown::Bindings { filter: filter() }, "/v1/bindings"),
-        (Shown::Routes, "/v1/routes"),
+        (Shown::Routes { diff: false }, "/v1/routes"),
+        (Shown::Routes { diff: true }, "/v1/routes?diff=true"),
         (Shown::Interfaces, "/v1/interfaces"),
         (Shown::Servers, "/v1/servers"),
         (Shown::Statistics, "/v1/statistics"),

@@ -125,6 +125,8 @@ pub struct RouteStatistics {
     pub neighbors: u64,
     /// Route changes that did not fit their queue.
     pub queue_overflows: u64,
+    /// Comparisons of everything with the kernel.
+    pub comparisons: u64,
 }
 
 /// Capture to send.
@@ -347,6 +349,7 @@ pub(super) fn statistics(context: &ControlContext, summary: &TableSummary) -> St
             repaired: counters.routes.repaired.get(),
             neighbors: counters.routes.neighbors.get(),
             queue_overflows: counters.route_queue_overflows.get(),
+            comparisons: counters.routes.comparisons.get(),
         },
         latency: latency(counters),
         dataplane: DataplaneStatistics {
@@ -509,6 +512,7 @@ pub(super) fn clear_statistics(counters: &Counters) {
     counters.relay_latency.sum_nanos.clear();
     counters.routes.errors.clear();
     counters.routes.repaired.clear();
+    counters.routes.comparisons.clear();
     counters.reloads.clear();
     counters.reloads_refused.clear();
     counters.events_lost.clear();

@@ -92,8 +92,15 @@ async fn bindings(State(shared): State<Shared>, words: Words) -> Answer<Response
     stream::bindings(&shared.context, asked).await
 }
 
-async fn routes(State(shared): State<Shared>) -> Response {
-    stream::routes(&shared.context)
+async fn routes(State(shared): State<Shared>, words: Words) -> Answer<Response> {
+    match words.0.get("diff").map(String::as_str) {
+        None | Some("false") => Ok(stream::routes(&shared.context)),
+        Some("true") => Ok(stream::differences(&shared.context)),
+        Some(other) => {
+            let message = format!("diff={other}: expected true or false");
+            Err(Refusal(StatusCode::BAD_REQUEST, message))
+        }
+    }
 }
 
 async fn interfaces(State(shared): State<Shared>) -> Answer<Json<Value>> {

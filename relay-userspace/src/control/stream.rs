@@ -1,27 +1,28 @@
 //! Long answers, in pages: the relay thread is asked for some hundred clients at a time and
 //! relays between two pages, the answer leaves as it is made, and memory holds two pages of it.
 
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use relay_core::input::RouteRefusal;
 use relay_core::types::AccessId;
-use relay_core::view::{Cursor, Page};
+use relay_core::view::{Cursor, Filter, Page, RouteState, SubscriberView};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::ControlContext;
 use super::filter::Asked;
-use super::json::{access_name, binding_row, subscriber_row};
+use super::json::{access_name, binding_row, refusal_text, subscriber_row};
 use super::server::{Refusal, Shared};
-use super::view::{RouteKind, RouteRow, RouteRowState};
+use super::view::{Difference, RouteKind, RouteRow, RouteRowState, Side};
 use crate::handle::{Command, RelayBusy};
 use crate::wall_time::WallTime;
 
 /// Clients that the relay thread copies between two batches of packets.
 const CLIENTS_PER_PAGE: usize = 128;
-/// Routes that the follower copies at a time.
-const ROUTES_PER_PAGE: usize = 1024;
 /// Pages that wait for a slow reader.
 const PAGES_QUEUED: usize = 2;
 /// Readers of `/v1/events` at one time.
@@ -40,7 +41,7 @@ pub struct RouteJson {
     pub interface: Option<String>,
     /// `lease` or `aggregate`.
     pub kind: RouteKind,
-    /// `installed`, `pending`, `failed`.
+    /// `installed`, `pending`, `failed`, `unclaimed`.
     pub state: RouteRowState,
     /// Why it failed.
     pub error: Option<String>,
@@ -59,6 +60,42 @@ impl From<RouteRow> for RouteJson {
     }
 }
 
+/// An element of `show routes --diff --json`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DifferenceJson {
+    /// `wanted` or `kernel`.
+    pub side: Side,
+    /// Destination.
+    pub prefix: String,
+    /// Next hop; `null` for an unreachable route and on the side of the kernel where not ours.
+    pub gateway: Option<String>,
+    /// Outgoing interface.
+    pub interface: Option<String>,
+    /// Number of who made it; `null` where nothing was to be written.
+    pub protocol: Option<u8>,
+    /// Metric; likewise.
+    pub metric: Option<u32>,
+    /// `pending`, `failed`, `unclaimed`, `foreign`.
+    pub state: RouteRowState,
+    /// Why it is not there.
+    pub error: Option<String>,
+}
+
+impl From<Difference> for DifferenceJson {
+    fn from(row: Difference) -> Self {
+        Self {
+            side: row.side,
+            prefix: row.prefix.to_string(),
+            gateway: row.gateway.map(|gateway| gateway.to_string()),
+            interface: row.interface,
+            protocol: row.protocol,
+            metric: row.metric,
+            state: row.state,
+            error: row.error,
+        }
+    }
+}
+
 /// `{"NAME": [` … `]}`, written piece by piece.
 struct List {
     buffer: Vec<u8>,
@@ -68,8 +105,13 @@ struct List {
 
 impl List {
     fn new(name: &str, limit: Option<usize>) -> Self {
+        Self::behind("", name, limit)
+    }
+
+    /// Behind other members of the document.
+    fn behind(head: &str, name: &str, limit: Option<usize>) -> Self {
         Self {
-            buffer: format!("{{\"{name}\": [").into_bytes(),
+            buffer: format!("{{{head}\"{name}\": [").into_bytes(),
             is_first: true,
             left: limit.unwrap_or(usize::MAX),
         }
@@ -192,30 +234,98 @@ async fn pages(
     Ok(json_body(receiver))
 }
 
-/// Routes, in the order of their prefixes.
+/// Routes, in no order.
 pub(super) fn routes(context: &ControlContext) -> Response {
-    let view = std::sync::Arc::clone(&context.routes);
+    let view = Arc::clone(&context.routes);
     let (sender, receiver) = mpsc::channel::<Chunk>(PAGES_QUEUED);
     tokio::spawn(async move {
         let mut list = List::new("routes", None);
-        let mut after = None;
-        loop {
-            let rows = view.page(after, ROUTES_PER_PAGE);
-            after = rows.last().map(|row| row.prefix);
-            let is_last = rows.len() < ROUTES_PER_PAGE;
-            for row in rows {
+        let mut from = Some(0);
+        while let Some(place) = from {
+            let page = view.page(place);
+            from = page.next;
+            for row in page.rows {
                 list.push(&RouteJson::from(row));
             }
-            if is_last {
-                let _ = sender.send(Ok(list.finish())).await;
+            if from.is_some() && sender.send(Ok(list.take())).await.is_err() {
                 return;
+            }
+        }
+        let _ = sender.send(Ok(list.finish())).await;
+    });
+    json_body(receiver)
+}
+
+/// What is wanted beside what the kernel holds: the follower's side, then leases that may not even be
+/// wanted there.
+pub(super) fn differences(context: &ControlContext) -> Response {
+    let (view, relay) = (Arc::clone(&context.routes), context.relay.clone());
+    let names = Names::of(context);
+    let compared = context.counters.routes.compared_at.get();
+    let compared = i64::try_from(compared).ok().filter(|at| *at > 0);
+    let compared = compared.and_then(|at| jiff::Timestamp::from_second(at).ok());
+    let compared = serde_json::json!(compared.map(|at| at.to_string()));
+    let head = format!("\"compared\": {compared}, ");
+    let (sender, receiver) = mpsc::channel::<Chunk>(PAGES_QUEUED);
+    tokio::spawn(async move {
+        let mut list = List::behind(&head, "differences", None);
+        let mut from = Some(0);
+        while let Some(place) = from {
+            let page = view.differences(place);
+            from = page.next;
+            page.rows
+                .into_iter()
+                .for_each(|row| list.push(&DifferenceJson::from(row)));
+            if sender.send(Ok(list.take())).await.is_err() {
+                return;
+            }
+        }
+        let mut cursor = Some(Cursor::default());
+        while let Some(from) = cursor {
+            let ask = |answer| Command::Page(Filter::default(), from, CLIENTS_PER_PAGE, answer);
+            let page = match relay.ask(ask).await {
+                Ok(page) => page,
+                Err(busy) => {
+                    let _ = sender.send(Err(busy)).await;
+                    return;
+                }
+            };
+            cursor = page.next;
+            for subscriber in &page.subscribers {
+                not_wanted(&names, subscriber).for_each(|row| list.push(&row));
             }
             if sender.send(Ok(list.take())).await.is_err() {
                 return;
             }
         }
+        let _ = sender.send(Ok(list.finish())).await;
     });
     json_body(receiver)
+}
+
+/// Leases of a client that the follower never heard of, because policy or a limit refused them a route.
+fn not_wanted<'a>(
+    names: &'a Names,
+    subscriber: &'a SubscriberView,
+) -> impl Iterator<Item = DifferenceJson> + 'a {
+    subscriber.bindings.iter().filter_map(|binding| {
+        let RouteState::Failed(why) = binding.route else {
+            return None;
+        };
+        if matches!(why, RouteRefusal::ForeignRoute | RouteRefusal::Kernel(_)) {
+            return None;
+        }
+        Some(DifferenceJson {
+            side: Side::Wanted,
+            prefix: binding.prefix.to_string(),
+            gateway: Some(subscriber.client_address.to_string()),
+            interface: Some(names.name(subscriber.link.access)),
+            protocol: None,
+            metric: None,
+            state: RouteRowState::Failed,
+            error: Some(refusal_text(why)),
+        })
+    })
 }
 
 /// Events as JSON lines, until the reader leaves.

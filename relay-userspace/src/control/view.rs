@@ -8,9 +8,31 @@ use serde::{Deserialize, Serialize};
 
 /// The routes that the daemon wants or holds.
 pub trait RoutesView: Send + Sync {
-    /// At most `limit` routes, ordered by prefix, those after `after` only. Called from tokio
-    /// tasks: must not block for longer than copying `limit` rows takes.
-    fn page(&self, after: Option<Prefix>, limit: usize) -> Vec<RouteRow>;
+    /// Some routes, from a place of the table on; 0 is the first. Called from tokio tasks: must not
+    /// block for longer than copying them takes.
+    fn page(&self, from: u32) -> Page<RouteRow>;
+
+    /// What is wanted and not in the kernel, and what is in the kernel and not wanted or in the way, from
+    /// a place of the table on. Likewise.
+    fn differences(&self, from: u32) -> Page<Difference>;
+}
+
+/// Some rows. Pages of one walk may miss or repeat what changes meanwhile.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page<T> {
+    /// In no order.
+    pub rows: Vec<T>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<u32>,
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            next: None,
+        }
+    }
 }
 
 /// What a route is for.
@@ -33,8 +55,11 @@ pub enum RouteRowState {
     Pending,
     /// Refused, by us or by the kernel.
     Failed,
-    /// In the kernel with our protocol number, left by an earlier run; no lease is known for it.
+    /// In the kernel with our protocol number, left by an earlier run or on its way out; no lease is
+    /// known for it.
     Unclaimed,
+    /// In the kernel and not ours.
+    Foreign,
 }
 
 impl RouteRowState {
@@ -45,6 +70,7 @@ impl RouteRowState {
             Self::Pending => "pending",
             Self::Failed => "failed",
             Self::Unclaimed => "unclaimed",
+            Self::Foreign => "foreign",
         }
     }
 }
@@ -66,13 +92,58 @@ pub struct RouteRow {
     pub error: Option<String>,
 }
 
+/// Which side of the comparison a row is from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// What leases and configuration call for.
+    Wanted,
+    /// What is there.
+    Kernel,
+}
+
+impl Side {
+    /// As in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Wanted => "wanted",
+            Self::Kernel => "kernel",
+        }
+    }
+}
+
+/// A route that only one side has, or that keeps one of ours out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// Whose.
+    pub side: Side,
+    /// Destination.
+    pub prefix: Prefix,
+    /// Next hop, where known.
+    pub gateway: Option<Ipv6Addr>,
+    /// Name of the outgoing interface, where known.
+    pub interface: Option<String>,
+    /// Who made it, or our number.
+    pub protocol: Option<u8>,
+    /// Metric.
+    pub metric: Option<u32>,
+    /// On the side of what is wanted `pending` or `failed`, on that of the kernel `unclaimed` or `foreign`.
+    pub state: RouteRowState,
+    /// Why it is not there.
+    pub error: Option<String>,
+}
+
 /// No routes: what a daemon with `[routes] enabled = false` shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoRoutes;
 
 impl RoutesView for NoRoutes {
-    fn page(&self, _after: Option<Prefix>, _limit: usize) -> Vec<RouteRow> {
-        Vec::new()
+    fn page(&self, _from: u32) -> Page<RouteRow> {
+        Page::default()
+    }
+
+    fn differences(&self, _from: u32) -> Page<Difference> {
+        Page::default()
     }
 }
 

@@ -13,7 +13,6 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use relay_core::config::Server;
 use relay_core::input::RouteOutcome;
 use socket2::SockRef;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::binding_log::BindingLog;
@@ -26,17 +25,11 @@ use crate::events::Events;
 use crate::handle::{COMMANDS_MAX, Command, RelayBusy, RelayHandle, Surroundings};
 use crate::lock::{DYING, FolderLock, Refused};
 use crate::metrics::{self, MetricsContext};
-use crate::relay_thread::{
-    self, FollowerChange, RelayThreadConfig, RouteBatch, RouteBatchKind, Spawned,
-};
-use crate::routes::{Change, Prepared, QueueFull, RouteQueue, Routes};
+use crate::relay_thread::{self, RelayThreadConfig, Spawned};
+use crate::routes::{Prepared, Routes};
 use crate::store::{Clock, Opened, Options, StateDir, Status};
 use crate::surroundings::Numbers;
 use crate::watchers::Watchers;
-
-/// Batches of routes between relay thread and follower. The follower's own queue merges them, so
-/// this one is nearly always empty.
-const ROUTE_BATCHES_MAX: usize = 1024;
 
 /// Refuses a second daemon with the same `run_dir`; the lock ends with the process.
 pub(super) fn lock(run_dir: &Path) -> anyhow::Result<FolderLock> {
@@ -77,14 +70,13 @@ pub(super) fn source_toward(server: &Server) -> Option<Ipv6Addr> {
     }
 }
 
-/// Relay thread, route thread and the thread between them.
+/// Relay thread and route thread.
 pub(super) struct RelayParts {
     pub(super) relay: RelayHandle,
     pub(super) routes: Routes,
     pub(super) dataplane: DataplaneHandle,
     pub(super) store: Arc<Status>,
     thread: JoinHandle<()>,
-    bridge: JoinHandle<()>,
 }
 
 impl RelayParts {
@@ -102,7 +94,6 @@ impl RelayParts {
         let wake = Arc::new(OwnedFd::from(wake));
         let (commands, receiver) = sync_channel(COMMANDS_MAX);
         let relay = RelayHandle::new(commands, Arc::clone(&wake));
-        let (sender, batches) = mpsc::channel(ROUTE_BATCHES_MAX);
         let config = RelayThreadConfig {
             initial: Box::new(first),
             seed: crate::state::random().context("read random bytes")?,
@@ -111,7 +102,7 @@ impl RelayParts {
             counters: Arc::clone(counters),
             commands: receiver,
             wake,
-            routes: sender,
+            routes: routes.queue.clone(),
             events: events.clone(),
             store,
         };
@@ -120,7 +111,6 @@ impl RelayParts {
             dataplane,
             store,
         } = relay_thread::spawn(config, numbers)?;
-        let bridge = bridge(batches, routes.queue.clone(), relay.clone())?;
         let outcomes = outcomes(relay.clone(), events.clone());
         let routes = routes.start(outcomes).context("start the route thread")?;
         Ok(Self {
@@ -129,7 +119,6 @@ impl RelayParts {
             dataplane,
             store,
             thread,
-            bridge,
         })
     }
 
@@ -137,75 +126,27 @@ impl RelayParts {
         self.thread.is_finished()
     }
 
-    /// Flushes and ends all three, in the direction in which routes flow.
+    /// Flushes and ends both, in the direction in which routes flow.
     pub(super) fn stop(self) -> anyhow::Result<()> {
         while self.relay.send(Command::Stop) == Err(RelayBusy::Full) {
             std::thread::sleep(Duration::from_millis(1));
         }
         let relay = self.thread.join();
-        // The relay thread held the only sender: the bridge sees the end.
-        let bridge = self.bridge.join();
         self.routes.stop();
-        if relay.is_err() || bridge.is_err() {
+        if relay.is_err() {
             anyhow::bail!("a thread panicked; the log says where");
         }
         Ok(())
     }
 }
 
-/// Moves changes into the follower's queue, which merges them and which netlink's thread can poll.
-fn bridge(
-    mut batches: mpsc::Receiver<RouteBatch>,
-    queue: RouteQueue,
-    relay: RelayHandle,
-) -> anyhow::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name("route-queue".to_owned())
-        .spawn(move || {
-            while let Some(batch) = batches.blocking_recv() {
-                if forward(&queue, batch) == Err(QueueFull) {
-                    tracing::warn!("{QueueFull}; everything is sent again");
-                    // Full: it is asked again at the next overflow.
-                    let _ = relay.send(Command::ResendRoutes);
-                }
-            }
-        })
-        .context("start the thread of the route queue")
-}
-
-fn forward(queue: &RouteQueue, batch: RouteBatch) -> Result<(), QueueFull> {
-    let (first, last, is_complete) = match batch.kind {
-        RouteBatchKind::Changes => (false, false, false),
-        RouteBatchKind::Resend {
-            first,
-            last,
-            is_complete,
-        } => (first, last, is_complete),
-    };
-    if first {
-        queue.resend_begins();
-    }
-    let result = queue.send(batch.changes.into_iter().map(|change| match change {
-        FollowerChange::Route(change) => Change::Route(change),
-        FollowerChange::Neighbor(change) => Change::Neighbor(change),
-    }));
-    // An incomplete whole must not remove what it lacks.
-    if last && result.is_ok() {
-        queue.resend_ends(is_complete);
-    }
-    result
-}
-
 /// What becomes of routes goes to the core, and to those who watch.
 fn outcomes(relay: RelayHandle, events: Events) -> crate::routes::OutcomeSink {
-    Box::new(move |outcomes: Vec<RouteOutcome>| {
-        let watched = match events.is_watched() {
-            true => outcomes.clone(),
-            false => Vec::new(),
-        };
-        if relay.send(Command::Routes(outcomes)) == Err(RelayBusy::Full) {
+    Box::new(move |outcomes: &[RouteOutcome]| {
+        if relay.send(Command::Routes(outcomes.to_vec())) == Err(RelayBusy::Full) {
             return false;
         }
+        let watched = if events.is_watched() { outcomes } else { &[] };
         for outcome in watched {
             let error = outcome.result.err().map(refusal_text);
             events.publish_route(outcome.prefix, error.as_deref());

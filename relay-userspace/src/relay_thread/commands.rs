@@ -70,7 +70,6 @@ impl RelayThread {
             }
             Command::Observe(observed) => self.relay.set_observed(observed),
             Command::Keep(kept) => self.store.keep(*kept),
-            Command::ResendRoutes => self.follower.ask_for_everything(),
             // Obeyed by the caller.
             Command::Stop => {}
         }

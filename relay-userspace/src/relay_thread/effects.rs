@@ -11,7 +11,6 @@ use relay_core::relay::Relay;
 use relay_core::types::{AccessId, IfIndex, ServerId};
 use socket2::Socket;
 
-use super::FollowerChange;
 use super::ports::{Port, Ports};
 use super::to_follower::ToFollower;
 use super::to_store::ToStore;
@@ -21,6 +20,7 @@ use crate::net::batch::{Outgoing, SendBatch, bytes_of};
 use crate::net::frame::{self, Frame, Way};
 use crate::net::udp::{self, PacketInfo};
 use crate::net::{packet, udp::PORT};
+use crate::routes::{Change, Pace};
 
 /// EtherType that the packet socket names; the frame itself says the same.
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -82,13 +82,13 @@ struct ReadyDatagram {
 }
 
 impl Outbox {
-    /// Carries out everything that the core has queued.
+    /// Carries out everything that the core has queued; routes at this pace.
     pub fn flush(
         &mut self,
         relay: &mut Relay,
         exits: &Exits<'_>,
         to: &Surfaces<'_>,
-        follower: &mut ToFollower,
+        (follower, pace): (&mut ToFollower, Pace),
         store: &mut ToStore,
     ) {
         // Bounded by the core: it refuses messages when its buffer is full.
@@ -99,7 +99,7 @@ impl Outbox {
                 other => self.gather(other, to, follower),
             }
         }
-        follower.hand_over(relay.is_resending(), to.counters);
+        follower.hand_over(relay.is_resending(), pace, to.counters);
         store.hand_over();
         self.send_to_clients(relay, exits, to.ports);
         self.send_to_servers(relay, exits.server, to.ports);
@@ -125,8 +125,8 @@ impl Outbox {
                 message_type,
                 message,
             }),
-            Effect::Route(change) => follower.push(FollowerChange::Route(change)),
-            Effect::Neighbor(change) => follower.push(FollowerChange::Neighbor(change)),
+            Effect::Route(change) => follower.push(Change::Route(change)),
+            Effect::Neighbor(change) => follower.push(Change::Neighbor(change)),
             // Taken out by the caller.
             Effect::Record { .. } | Effect::Binding(_) => {}
             Effect::Discarded { access, reason } => {

@@ -23,14 +23,13 @@ use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
 use anyhow::Context;
-use relay_core::effect::{NeighborChange, RouteChange};
-use tokio::sync::mpsc::Sender;
 
 use crate::config::OnExit;
 use crate::counters::Counters;
 use crate::dataplane::DataplaneHandle;
 use crate::events::Events;
 use crate::handle::{Command, Surroundings};
+use crate::routes::RouteQueue;
 use crate::store::{Opened, Status};
 use crate::surroundings::Numbers;
 
@@ -51,47 +50,11 @@ pub struct RelayThreadConfig {
     /// The eventfd of [`crate::handle::RelayHandle`], non-blocking.
     pub wake: Arc<OwnedFd>,
     /// To the route follower.
-    pub routes: Sender<RouteBatch>,
+    pub routes: RouteQueue,
     /// To `monitor`.
     pub events: Events,
     /// What survives a restart, or why nothing does.
     pub store: Result<Opened, String>,
-}
-
-/// Route and neighbour changes of one batch of messages, in order.
-#[derive(Debug)]
-pub struct RouteBatch {
-    /// Changes; of two for one prefix or neighbour the later one counts.
-    pub changes: Vec<FollowerChange>,
-    /// Whether these are changes, or a piece of the whole.
-    pub kind: RouteBatchKind,
-}
-
-/// One change for the route follower.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FollowerChange {
-    /// A route.
-    Route(RouteChange),
-    /// A neighbour entry.
-    Neighbor(NeighborChange),
-}
-
-/// What a [`RouteBatch`] is a part of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RouteBatchKind {
-    /// What changed just now.
-    Changes,
-    /// A piece of everything that is wanted: after an overflow of the queue, or on
-    /// [`Command::ResendRoutes`]. What was wanted before `first` and is in no piece up to `last`
-    /// is no longer wanted.
-    Resend {
-        /// Everything starts here.
-        first: bool,
-        /// And ends here.
-        last: bool,
-        /// This relay remembers: routes of ours in no piece are leftovers of an earlier life.
-        is_complete: bool,
-    },
 }
 
 /// A relay thread that runs.

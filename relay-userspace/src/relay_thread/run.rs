@@ -24,6 +24,7 @@ use crate::dataplane::{Dataplane, DataplaneHandle, Wanted};
 use crate::events::{EventKind, Events};
 use crate::handle::{Command, PortState, Surroundings};
 use crate::net::{packet, udp};
+use crate::routes::Pace;
 use crate::store::Status;
 use crate::surroundings::Numbers;
 use crate::wall_time::{boot_nanos, boot_now};
@@ -244,15 +245,30 @@ impl RelayThread {
         if self.follower.begins(now) {
             self.relay.resend_routes();
         }
+        let is_resending = self.relay.is_resending();
+        self.relay
+            .hold_routes_back(is_resending && !self.follower.has_room(now));
         if self.relay.poll_timeout().is_some_and(|due| due <= now) {
+            // A slice of all routes must not come between a Reply and its own.
+            if is_resending {
+                self.flush();
+            }
             self.relay.handle_timeout(now);
         }
-        self.flush();
+        self.flush_at(if is_resending {
+            Pace::InTurn
+        } else {
+            Pace::Now
+        });
         more
     }
 
     /// Carries out what the core has decided.
     pub(super) fn flush(&mut self) {
+        self.flush_at(Pace::Now);
+    }
+
+    fn flush_at(&mut self, pace: Pace) {
         let exits = Exits {
             server: self.sockets.server.as_ref().unwrap_or(&self.sockets.access),
             access: &self.sockets.access,
@@ -267,7 +283,7 @@ impl RelayThread {
             &mut self.relay,
             &exits,
             &surfaces,
-            &mut self.follower,
+            (&mut self.follower, pace),
             &mut self.store,
         );
         if !self.receiver.captured_at.is_empty() {

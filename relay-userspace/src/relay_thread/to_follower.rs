@@ -1,23 +1,26 @@
-//! Route and neighbour changes on their way to the follower: a bounded queue of batches. One that
-//! does not fit is lost, and then everything wanted is told once more.
+//! Route and neighbour changes on their way to the follower's bounded queue. What does not fit is lost, and
+//! then everything wanted is told once more, in pieces that wait for room.
 
 use std::time::Duration;
 
 use relay_core::time::Instant;
-use tokio::sync::mpsc::Sender;
 
-use super::{FollowerChange, RouteBatch, RouteBatchKind};
 use crate::counters::Counters;
+use crate::routes::{Change, Pace, RouteQueue};
 
 /// Between two times of telling everything: a queue that is too small does not grow by trying.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The queue has no room for a piece: look again after this.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(1);
 
 /// The way to the follower.
 pub(super) struct ToFollower {
-    queue: Sender<RouteBatch>,
-    changes: Vec<FollowerChange>,
+    queue: RouteQueue,
+    changes: Vec<Change>,
     telling: Telling,
     not_before: Instant,
+    /// Pieces wait for room until then.
+    room_at: Option<Instant>,
     /// Everything told is everything there is to be.
     is_complete: bool,
 }
@@ -28,26 +31,29 @@ enum Telling {
     No,
     /// Something was lost, or somebody asked.
     Due,
-    /// The core is at it. `begun`: the first piece was handed over.
+    /// The core is at it. `begun`: the follower knows. `broken`: something was lost meanwhile, so that
+    /// what was not told need not be unwanted, and everything is told again afterwards.
     UnderWay {
         begun: bool,
+        broken: bool,
     },
 }
 
 impl ToFollower {
     /// `is_complete`: routes of ours that are not told are of no use to anybody.
-    pub(super) fn new(queue: Sender<RouteBatch>, is_complete: bool) -> Self {
+    pub(super) fn new(queue: RouteQueue, is_complete: bool) -> Self {
         Self {
             queue,
             changes: Vec::new(),
             telling: Telling::No,
             not_before: Instant::default(),
+            room_at: None,
             is_complete,
         }
     }
 
     /// One more change of this round.
-    pub(super) fn push(&mut self, change: FollowerChange) {
+    pub(super) fn push(&mut self, change: Change) {
         self.changes.push(change);
     }
 
@@ -56,9 +62,10 @@ impl ToFollower {
         self.telling = Telling::Due;
     }
 
-    /// When [`ToFollower::begins`] is to be asked.
+    /// When [`ToFollower::begins`] or [`ToFollower::has_room`] is to be asked.
     pub(super) fn due(&self) -> Option<Instant> {
-        (self.telling == Telling::Due).then_some(self.not_before)
+        let telling = (self.telling == Telling::Due).then_some(self.not_before);
+        telling.into_iter().chain(self.room_at).min()
     }
 
     /// Whether the core is to tell everything from now on.
@@ -66,35 +73,46 @@ impl ToFollower {
         if self.telling != Telling::Due || now < self.not_before {
             return false;
         }
-        self.telling = Telling::UnderWay { begun: false };
+        self.telling = Telling::UnderWay {
+            begun: false,
+            broken: false,
+        };
         self.not_before = now + PAUSE;
         true
     }
 
+    /// Whether there is room for a piece of everything; asked only while there are such pieces.
+    pub(super) fn has_room(&mut self, now: Instant) -> bool {
+        let has_room = self.queue.has_room();
+        self.room_at = (!has_room).then(|| now + LOOK_FOR_ROOM);
+        has_room
+    }
+
     /// Hands over the changes of this round. `more`: the core has not told everything yet.
-    pub(super) fn hand_over(&mut self, more: bool, counters: &Counters) {
-        let kind = match self.telling {
-            Telling::UnderWay { begun } => RouteBatchKind::Resend {
-                first: !begun,
-                last: !more,
-                is_complete: self.is_complete,
-            },
-            Telling::No | Telling::Due => RouteBatchKind::Changes,
-        };
-        if self.changes.is_empty() && (kind == RouteBatchKind::Changes || more) {
-            return;
+    pub(super) fn hand_over(&mut self, more: bool, pace: Pace, counters: &Counters) {
+        if let Telling::UnderWay { begun, .. } = &mut self.telling
+            && !std::mem::replace(begun, true)
+        {
+            self.queue.resend_begins();
         }
-        let changes = std::mem::take(&mut self.changes);
-        if self.queue.try_send(RouteBatch { changes, kind }).is_err() {
+        let is_lost =
+            !self.changes.is_empty() && self.queue.send(self.changes.drain(..), pace).is_err();
+        if is_lost {
             counters.route_queue_overflows.inc();
-            self.telling = Telling::Due;
-        } else if kind != RouteBatchKind::Changes {
-            self.telling = if more {
-                Telling::UnderWay { begun: true }
-            } else {
-                Telling::No
-            };
+            self.changes.clear();
         }
+        self.telling = match self.telling {
+            Telling::UnderWay { begun, broken } if more => Telling::UnderWay {
+                begun,
+                broken: broken || is_lost,
+            },
+            Telling::UnderWay { broken: false, .. } if !is_lost => {
+                self.queue.resend_ends(self.is_complete);
+                Telling::No
+            }
+            Telling::No if !is_lost => Telling::No,
+            _ => Telling::Due,
+        };
     }
 }
 
@@ -102,85 +120,120 @@ impl ToFollower {
 mod tests {
     use relay_core::effect::RouteChange;
     use relay_core::types::Prefix;
-    use tokio::sync::mpsc::{Receiver, channel};
 
     use super::*;
+    use crate::routes::queue::{Control, Told, WAITING_MAX};
 
-    fn change() -> FollowerChange {
-        FollowerChange::Route(RouteChange::Remove {
+    fn changes(count: usize) -> impl Iterator<Item = Change> {
+        let change = Change::Route(RouteChange::Remove {
             prefix: Prefix::host("2001:db8::1".parse().unwrap()),
             version: 1,
-        })
+        });
+        std::iter::repeat_n(change, count)
     }
 
-    fn kinds(queue: &mut Receiver<RouteBatch>) -> Vec<(RouteBatchKind, usize)> {
-        let mut kinds = Vec::new();
-        while let Ok(batch) = queue.try_recv() {
-            kinds.push((batch.kind, batch.changes.len()));
-        }
-        kinds
+    fn telling() -> (RouteQueue, ToFollower, Counters) {
+        let queue = RouteQueue::new().unwrap();
+        let to = ToFollower::new(queue.clone(), true);
+        (queue, to, Counters::default())
+    }
+
+    /// What the follower is told, a letter each: change, begin, end.
+    fn told(queue: &RouteQueue) -> String {
+        let mut told = Vec::new();
+        queue.take(&mut told);
+        told.iter()
+            .map(|told| match told {
+                Told::Change(..) => 'c',
+                Told::Control(Control::ResendBegins) => 'b',
+                Told::Control(Control::ResendEnds { is_complete: true }) => 'e',
+                Told::Control(_) => '?',
+            })
+            .collect()
     }
 
     #[test]
     fn round_without_changes_hands_nothing_over() {
-        let (sender, mut queue) = channel(4);
-        let mut to = ToFollower::new(sender, true);
+        let (queue, mut to, counters) = telling();
 
-        to.hand_over(false, &Counters::default());
+        to.hand_over(false, Pace::Now, &counters);
 
-        assert_eq!(kinds(&mut queue), []);
+        assert_eq!(told(&queue), "");
     }
 
     #[test]
-    fn everything_is_told_in_pieces_with_a_first_and_a_last() {
-        let (sender, mut queue) = channel(8);
-        let mut to = ToFollower::new(sender, true);
-        let counters = Counters::default();
+    fn everything_is_told_in_pieces_between_a_begin_and_an_end() {
+        let (queue, mut to, counters) = telling();
 
         to.ask_for_everything();
         assert!(to.begins(Instant::default()));
-        to.push(change());
-        to.hand_over(true, &counters);
-        to.hand_over(true, &counters);
-        to.push(change());
-        to.hand_over(true, &counters);
-        to.hand_over(false, &counters);
-        to.push(change());
-        to.hand_over(false, &counters);
+        for more in [true, true, false, false] {
+            changes(1).for_each(|change| to.push(change));
+            to.hand_over(more, Pace::InTurn, &counters);
+        }
 
-        let piece = |first, last| RouteBatchKind::Resend {
-            first,
-            last,
-            is_complete: true,
-        };
-        assert_eq!(
-            kinds(&mut queue),
-            [
-                (piece(true, false), 1),
-                (piece(false, false), 1),
-                (piece(false, true), 0),
-                (RouteBatchKind::Changes, 1)
-            ]
-        );
+        assert_eq!(told(&queue), "bcccec");
+    }
+
+    #[test]
+    fn nothing_at_all_is_told_too() {
+        let (queue, mut to, counters) = telling();
+
+        to.ask_for_everything();
+        assert!(to.begins(Instant::default()));
+        to.hand_over(false, Pace::Now, &counters);
+
+        assert_eq!(told(&queue), "be");
     }
 
     #[test]
     fn overflow_is_counted_and_everything_is_told_again_after_a_pause() {
-        let (sender, mut queue) = channel(1);
-        let mut to = ToFollower::new(sender, true);
-        let counters = Counters::default();
+        let (queue, mut to, counters) = telling();
+        queue.send(changes(WAITING_MAX), Pace::Now).unwrap();
 
-        for _ in 0..2 {
-            to.push(change());
-            to.hand_over(false, &counters);
-        }
+        changes(1).for_each(|change| to.push(change));
+        to.hand_over(false, Pace::Now, &counters);
 
         assert_eq!(counters.route_queue_overflows.get(), 1);
         assert_eq!(to.due(), Some(Instant::default()));
         assert!(to.begins(Instant::default()));
-        kinds(&mut queue);
         to.ask_for_everything();
         assert!(!to.begins(Instant::default()));
         assert!(to.begins(Instant::default() + PAUSE));
+    }
+
+    /// A lost change may be of a lease that was told before: it must not be taken for unwanted.
+    #[test]
+    fn what_is_lost_while_everything_is_told_lets_nothing_go_until_all_was_told_again() {
+        let (queue, mut to, counters) = telling();
+        to.ask_for_everything();
+        assert!(to.begins(Instant::default()));
+        queue.send(changes(WAITING_MAX), Pace::Now).unwrap();
+        changes(1).for_each(|change| to.push(change));
+        to.hand_over(true, Pace::Now, &counters);
+        told(&queue);
+
+        changes(1).for_each(|change| to.push(change));
+        to.hand_over(true, Pace::InTurn, &counters);
+        to.hand_over(false, Pace::InTurn, &counters);
+
+        assert_eq!(told(&queue), "c");
+        assert!(to.begins(Instant::default() + PAUSE));
+        to.hand_over(false, Pace::InTurn, &counters);
+        assert_eq!(told(&queue), "be");
+    }
+
+    #[test]
+    fn pieces_wait_for_room_and_look_for_it_again_soon() {
+        let (queue, mut to, _) = telling();
+        let now = Instant::default();
+        queue.send(changes(WAITING_MAX), Pace::Now).unwrap();
+
+        assert!(!to.has_room(now));
+        assert_eq!(to.due(), Some(now + LOOK_FOR_ROOM));
+        told(&queue);
+
+        assert!(to.has_room(now));
+        assert_eq!(to.due(), None);
     }
 }

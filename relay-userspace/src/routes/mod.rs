@@ -1,20 +1,27 @@
 //! Kernel routes and neighbours follow the core's wishes; the kernel's interfaces become a
 //! snapshot for everybody else.
 //!
-//! `queue.rs` brings wishes, `follower.rs` and `neighbors.rs` decide the writes, `thread.rs`
-//! carries them out, `monitor.rs` watches the kernel, `netlink.rs`, `message.rs` and `objects.rs`
-//! speak its language. Routes stay when the daemon stops: the next one adopts them.
+//! `queue.rs` brings wishes, `follower` and `neighbors.rs` decide the writes over what `slots.rs` and
+//! `hops.rs` remember, `thread.rs` and `entries.rs` carry them out when `due.rs` says, `monitor.rs`
+//! watches the kernel, `compare.rs` reads all of it, `netlink.rs`, `message.rs` and `objects.rs` speak
+//! its language. Routes stay when the daemon stops: the next one adopts them.
 
+mod compare;
+mod due;
+mod entries;
 pub mod follower;
+pub mod hops;
 pub mod message;
 pub mod monitor;
 pub mod neighbors;
 pub mod netlink;
 pub mod objects;
 pub mod queue;
+pub mod slots;
 mod thread;
 pub mod view;
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -27,6 +34,7 @@ use crate::events::Events;
 use crate::interfaces::InterfaceTable;
 use follower::{Follower, Policy};
 
+pub use follower::Pace;
 pub use queue::{Change, QueueFull, RouteQueue};
 pub use thread::OutcomeSink;
 
@@ -64,9 +72,10 @@ pub fn prepare(
     let monitor = monitor::Monitor::open(requests.port()?)?;
     let table = monitor::interface_table(&mut requests)?;
     let mut follower = Follower::new(Policy::new(section), Arc::clone(&counters));
-    follower.interfaces_changed(&table);
+    let none_fell = HashSet::new();
+    follower.interfaces_changed(&table, &none_fell);
     let mut neighbors = neighbors::Neighbors::default();
-    neighbors.interfaces_changed(&table);
+    neighbors.interfaces_changed(&mut follower.hops, &table, &none_fell);
     let (sender, interfaces) = watch::channel(Arc::new(table));
     let queue = RouteQueue::new()?;
     Ok(Prepared {
@@ -77,12 +86,16 @@ pub fn prepare(
             counters,
             events,
             requests,
+            reader: compare::Reader::open()?,
             monitor,
             queue,
             interfaces: sender,
             outcomes: Box::new(|_| true),
             neighbors,
-            due: thread::Due::at_start(),
+            due: due::Due::at_start(),
+            fell: HashSet::new(),
+            told: Vec::new(),
+            unsent: Vec::new(),
             stopping: false,
         },
     })

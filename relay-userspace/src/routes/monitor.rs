@@ -6,9 +6,11 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use relay_core::types::IfIndex;
+
 use crate::interfaces::InterfaceTable;
 
-use super::netlink::{Events, Heard, Requests};
+use super::netlink::{Events, Read, Requests};
 use super::objects::{self, KernelRoute};
 
 /// RTNLGRP_LINK, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE.
@@ -53,15 +55,24 @@ pub fn interface_table(requests: &mut Requests) -> io::Result<InterfaceTable> {
     Ok(table)
 }
 
-/// What happened since the last look.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+/// Something that others did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// A route was made (`true`) or removed.
+    Route(KernelRoute, bool),
+    /// An interface is down or gone; it may be there again by now.
+    Fell(IfIndex),
+}
+
+/// What else is known after hearing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hearing {
     /// Links or addresses changed.
     pub interfaces: bool,
     /// Events were lost.
     pub lost: bool,
-    /// Routes that others made or removed, in order; `true`: it is there now.
-    pub routes: Vec<(KernelRoute, bool)>,
+    /// There may be more.
+    pub is_more: bool,
 }
 
 /// Listens to the kernel.
@@ -82,32 +93,39 @@ impl Monitor {
         })
     }
 
-    /// Reads what has come in, without waiting.
+    /// Reads what has come in, without waiting; `each` hears of it in order.
     ///
     /// # Errors
     /// The socket failed.
-    pub fn changes(&mut self) -> io::Result<Changes> {
-        let mut changes = Changes::default();
+    pub fn hear(&mut self, mut each: impl FnMut(Heard)) -> io::Result<Hearing> {
+        let mut hearing = Hearing::default();
         for _ in 0..READS_MAX {
-            let heard = self.events.read(|message| match message.message_type {
-                libc::RTM_NEWROUTE => changes
-                    .routes
-                    .extend(objects::read_route(&message).map(|route| (route, true))),
-                libc::RTM_DELROUTE => changes
-                    .routes
-                    .extend(objects::read_route(&message).map(|route| (route, false))),
-                libc::RTM_NEWLINK | libc::RTM_DELLINK | libc::RTM_NEWADDR | libc::RTM_DELADDR => {
-                    changes.interfaces = true
+            let read = self.events.read(|message| match message.message_type {
+                libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
+                    let there = message.message_type == libc::RTM_NEWROUTE;
+                    if let Some(route) = objects::read_route(&message) {
+                        each(Heard::Route(route, there));
+                    }
                 }
+                libc::RTM_NEWLINK | libc::RTM_DELLINK => {
+                    hearing.interfaces = true;
+                    let is_gone = message.message_type == libc::RTM_DELLINK;
+                    let link = objects::read_link(&message);
+                    if let Some(link) = link.filter(|link| is_gone || !link.up) {
+                        each(Heard::Fell(link.index));
+                    }
+                }
+                libc::RTM_NEWADDR | libc::RTM_DELADDR => hearing.interfaces = true,
                 _ => {}
             })?;
-            match heard {
-                Heard::Some => {}
-                Heard::Nothing => break,
-                Heard::Overrun => changes.lost = true,
+            match read {
+                Read::Some => {}
+                Read::Nothing => return Ok(hearing),
+                Read::Overrun => hearing.lost = true,
             }
         }
-        Ok(changes)
+        hearing.is_more = true;
+        Ok(hearing)
     }
 }
 

@@ -1,95 +1,153 @@
 //! Neighbour entries for the next hops of clients: externally learned, so that a mass restart
 //! causes no storm of neighbour discovery (DP-28).
 //!
-//! Decides which entries are written and removed. An entry that somebody set as permanent is never
+//! Decides which entries are written and removed; they stand beside the next hops of `hops.rs`,
+//! and `entries.rs` carries the writes out. An entry that somebody set as permanent is never
 //! touched; one that the kernel learned itself is taken over.
 
-use std::collections::{HashMap, HashSet};
-use std::io;
-use std::net::Ipv6Addr;
+use std::collections::{HashSet, VecDeque};
 
 use relay_common::net::MacAddr;
 use relay_core::effect::NeighborChange;
 use relay_core::types::IfIndex;
 
-use super::message::Batch;
-use super::netlink::{BATCH_MAX, Requests};
-use super::objects::{self, KernelNeighbor};
+use super::hops::{FRESH, HopKey, Hops, OURS, QUEUED, SEEN};
+use super::objects::KernelNeighbor;
 use crate::interfaces::InterfaceTable;
 
-/// Interface and address: one entry in the kernel.
-pub type NeighborKey = (IfIndex, Ipv6Addr);
+/// One thing to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// Which entry.
+    pub key: HopKey,
+    /// `Some`: it must lead there; `None`: it goes, if it is ours.
+    pub mac: Option<MacAddr>,
+    at: u32,
+}
 
-/// Wanted neighbour entries, and those still to be written.
+/// Which entries are to be looked at.
 #[derive(Debug, Default)]
 pub struct Neighbors {
-    wanted: HashMap<NeighborKey, MacAddr>,
-    /// In the kernel as wanted.
-    ours: HashSet<NeighborKey>,
-    queue: HashSet<NeighborKey>,
+    queue: VecDeque<u32>,
     /// Interfaces that are up and have carrier.
     usable: HashSet<IfIndex>,
-    /// Named since the resend began; `None`: no resend is under way.
-    fresh: Option<HashSet<NeighborKey>>,
+    /// Entries of ours in the kernel.
+    installed: usize,
+    /// Everything that is wanted is known: all other entries of ours are leftovers.
+    owns_all: bool,
+    /// Where the walk at the end of a comparison stands; `None`: none is under way.
+    walked: Option<u32>,
 }
 
 impl Neighbors {
     /// A wish of the core.
-    pub fn apply(&mut self, change: NeighborChange) {
+    pub fn apply(&mut self, hops: &mut Hops, change: NeighborChange) {
         match change {
             NeighborChange::Put {
                 interface,
                 address,
                 mac,
             } => {
-                let key = (interface, address);
-                if self.wanted.insert(key, mac) != Some(mac) || !self.ours.contains(&key) {
-                    self.queue.insert(key);
-                }
-                if let Some(fresh) = &mut self.fresh {
-                    fresh.insert(key);
+                let at = hops.at((interface, address));
+                let hop = hops.get_mut(at);
+                let is_new = !hop.wants_neighbor || hop.mac != mac || !hop.has(OURS);
+                hop.wants_neighbor = true;
+                hop.mac = mac;
+                hop.set(FRESH, true);
+                if is_new {
+                    self.look_at(hops, at);
                 }
             }
-            NeighborChange::Remove { interface, address } => self.unwant((interface, address)),
+            NeighborChange::Remove { interface, address } => {
+                if let Some(at) = hops.find(&(interface, address)) {
+                    self.unwant(hops, at);
+                }
+            }
         }
     }
 
-    fn unwant(&mut self, key: NeighborKey) {
-        if self.wanted.remove(&key).is_some() {
-            self.queue.insert(key);
+    fn unwant(&mut self, hops: &mut Hops, at: u32) {
+        let hop = hops.get_mut(at);
+        if std::mem::take(&mut hop.wants_neighbor) || hop.has(OURS) {
+            self.look_at(hops, at);
         }
+    }
+
+    fn look_at(&mut self, hops: &mut Hops, at: u32) {
+        let hop = hops.get_mut(at);
+        if !hop.has(QUEUED) {
+            hop.set(QUEUED, true);
+            self.queue.push_back(at);
+        }
+    }
+
+    fn set_ours(&mut self, hops: &mut Hops, at: u32, ours: bool) {
+        let hop = hops.get_mut(at);
+        match (hop.has(OURS), ours) {
+            (false, true) => self.installed += 1,
+            (true, false) => self.installed -= 1,
+            _ => {}
+        }
+        hop.set(OURS, ours);
+        hop.set(SEEN, self.walked.is_some());
+        hops.forget_unused(at);
     }
 
     /// The core is about to say everything again.
-    pub fn resend_begins(&mut self) {
-        self.fresh = Some(HashSet::new());
+    pub fn resend_begins(&mut self, hops: &mut Hops) {
+        hops.iter_mut().for_each(|(_, hop)| hop.set(FRESH, false));
     }
 
-    /// The core has said everything.
-    pub fn resend_ends(&mut self) {
-        let fresh = self.fresh.take().unwrap_or_default();
-        let stale: Vec<NeighborKey> = self
-            .wanted
-            .keys()
-            .filter(|key| !fresh.contains(key))
-            .copied()
+    /// The core has said everything. `is_complete`: it remembers, so the rest is leftovers.
+    pub fn resend_ends(&mut self, hops: &mut Hops, is_complete: bool) {
+        self.owns_all |= is_complete;
+        let owns_all = self.owns_all;
+        let stale: Vec<u32> = hops
+            .iter_mut()
+            .filter(|(_, hop)| match hop.wants_neighbor {
+                true => !hop.has(FRESH),
+                false => owns_all && hop.has(OURS),
+            })
+            .map(|(at, _)| at)
             .collect();
-        stale.into_iter().for_each(|key| self.unwant(key));
+        stale.into_iter().for_each(|at| self.unwant(hops, at));
     }
 
     /// Interfaces changed. The kernel drops the entries of an interface that goes down or loses
-    /// carrier; those of one that comes up are written again.
-    pub fn interfaces_changed(&mut self, table: &InterfaceTable) {
+    /// carrier; those of one that comes up are written again. `fell`: it was down meanwhile.
+    pub fn interfaces_changed(
+        &mut self,
+        hops: &mut Hops,
+        table: &InterfaceTable,
+        fell: &HashSet<IfIndex>,
+    ) {
         let usable: HashSet<IfIndex> = table
             .interfaces
             .iter()
             .filter(|interface| interface.up && interface.carrier)
             .map(|interface| interface.index)
             .collect();
-        let again = |(at, _): &&NeighborKey| usable.contains(at) && !self.usable.contains(at);
-        self.queue.extend(self.wanted.keys().filter(again));
-        self.ours.retain(|(at, _)| usable.contains(at));
-        self.usable = usable;
+        let before = std::mem::replace(&mut self.usable, usable);
+        if before == self.usable && fell.is_empty() {
+            return;
+        }
+        let kept = |at: &IfIndex, usable: &HashSet<IfIndex>| {
+            usable.contains(at) && before.contains(at) && !fell.contains(at)
+        };
+        let gone: Vec<u32> = hops
+            .iter_mut()
+            .filter(|(_, hop)| hop.has(OURS) && !kept(&hop.key().0, &self.usable))
+            .map(|(at, _)| at)
+            .collect();
+        gone.into_iter()
+            .for_each(|at| self.set_ours(hops, at, false));
+        let missing: Vec<u32> = hops
+            .iter_mut()
+            .filter(|(_, hop)| hop.wants_neighbor && !hop.has(OURS))
+            .filter(|(_, hop)| self.usable.contains(&hop.key().0))
+            .map(|(at, _)| at)
+            .collect();
+        missing.into_iter().for_each(|at| self.look_at(hops, at));
     }
 
     /// Whether something is to be written.
@@ -99,136 +157,77 @@ impl Neighbors {
 
     /// How many entries of ours the kernel has.
     pub fn installed(&self) -> usize {
-        self.ours.len()
+        self.installed
     }
 
-    /// Writes one batch; answers how many writes the kernel refused. `protocol` marks ours.
-    ///
-    /// # Errors
-    /// Answers were lost; [`Neighbors::compare`] is due.
-    pub fn write(&mut self, requests: &mut Requests, protocol: u8) -> io::Result<u64> {
-        let batch: Vec<NeighborKey> = self.queue.iter().take(BATCH_MAX).copied().collect();
-        let mut puts = Vec::new();
-        let mut refused = 0;
-        for key in batch {
-            self.queue.remove(&key);
-            match self.wanted.get(&key) {
-                Some(_) if !self.usable.contains(&key.0) => {}
-                Some(mac) => puts.push((key, *mac)),
-                None => refused += self.remove(requests, protocol, key)?,
+    /// The next steps, at most `max`; each is answered by [`Neighbors::done`].
+    pub fn next_steps(&mut self, hops: &mut Hops, max: usize) -> Vec<Step> {
+        let mut steps = Vec::new();
+        while steps.len() < max
+            && let Some(at) = self.queue.pop_front()
+        {
+            // Its number may be another's by now.
+            if !hops.get(at).is_some_and(|hop| hop.has(QUEUED)) {
+                continue;
+            }
+            let hop = hops.get_mut(at);
+            hop.set(QUEUED, false);
+            let (key, mac) = (hop.key(), hop.wants_neighbor.then_some(hop.mac));
+            if mac.is_none() || self.usable.contains(&key.0) {
+                steps.push(Step { key, mac, at });
             }
         }
-        let mut bytes = Batch::default();
-        let errors = requests.write_batch(&mut bytes, puts.len(), |bytes, index, sequence| {
-            let (key, mac) = puts[index];
-            objects::put_neighbor(bytes, sequence, key, mac, protocol, false);
-        })?;
-        let errors: HashMap<usize, i32> = errors.into_iter().collect();
-        for (index, (key, mac)) in puts.into_iter().enumerate() {
-            let done = match errors.get(&index) {
-                None => true,
-                Some(&libc::EEXIST) => self.take_over(requests, protocol, key, mac)?,
-                Some(errno) => {
-                    tracing::debug!(address = %key.1, errno, "neighbour entry refused");
-                    false
-                }
+        steps
+    }
+
+    /// What became of a step: whether an entry of ours is there as it was wanted.
+    pub fn done(&mut self, hops: &mut Hops, step: &Step, is_there: bool) {
+        self.set_ours(hops, step.at, is_there);
+    }
+
+    /// The kernel is about to be asked for all entries.
+    pub fn comparison_begins(&mut self, hops: &mut Hops) {
+        hops.iter_mut().for_each(|(_, hop)| hop.set(SEEN, false));
+        self.walked = Some(0);
+    }
+
+    /// An entry of ours, as the kernel had it when it was asked.
+    pub fn compare(&mut self, hops: &mut Hops, entry: &KernelNeighbor) {
+        let at = hops.at((entry.interface, entry.address));
+        let hop = hops.get_mut(at);
+        if hop.has(SEEN) {
+            return;
+        }
+        let wanted = hop.wants_neighbor.then_some(hop.mac);
+        // Without a MAC the kernel gave up on it: it asks the link itself, we need not.
+        let is_right = wanted.is_none() || entry.mac.is_none() || entry.mac == wanted;
+        if !is_right || (wanted.is_none() && self.owns_all) {
+            self.look_at(hops, at);
+        }
+        self.set_ours(hops, at, is_right);
+        if let Some(at) = hops.find(&(entry.interface, entry.address)) {
+            hops.get_mut(at).set(SEEN, true);
+        }
+    }
+
+    /// Looks at some more entries after all were told. `true`: that was the last piece.
+    pub fn walk(&mut self, hops: &mut Hops, slots: u32) -> bool {
+        let Some(from) = self.walked else {
+            return true;
+        };
+        let end = from.saturating_add(slots).min(hops.end());
+        for at in from..end {
+            let Some(hop) = hops.get(at).copied() else {
+                continue;
             };
-            if done {
-                self.ours.insert(key);
-            } else {
-                self.ours.remove(&key);
-                refused += 1;
-            }
-        }
-        Ok(refused)
-    }
-
-    /// An entry is there already: whose?
-    fn take_over(
-        &mut self,
-        requests: &mut Requests,
-        protocol: u8,
-        key: NeighborKey,
-        mac: MacAddr,
-    ) -> io::Result<bool> {
-        let found = get(requests, key)?;
-        if found.is_some_and(|found| found.permanent) {
-            return Ok(false);
-        }
-        if found.is_some_and(|found| is_ours(&found, protocol) && found.mac == Some(mac)) {
-            return Ok(true);
-        }
-        let mut bytes = Batch::default();
-        let errors = requests.write_batch(&mut bytes, 1, |bytes, _, sequence| {
-            objects::put_neighbor(bytes, sequence, key, mac, protocol, true);
-        })?;
-        Ok(errors.is_empty())
-    }
-
-    fn remove(
-        &mut self,
-        requests: &mut Requests,
-        protocol: u8,
-        key: NeighborKey,
-    ) -> io::Result<u64> {
-        self.ours.remove(&key);
-        if !get(requests, key)?.is_some_and(|found| is_ours(&found, protocol)) {
-            return Ok(0);
-        }
-        let mut bytes = Batch::default();
-        let errors = requests.write_batch(&mut bytes, 1, |bytes, _, sequence| {
-            objects::delete_neighbor(bytes, sequence, key);
-        })?;
-        Ok(u64::try_from(errors.len()).expect("one message"))
-    }
-
-    /// Asks the kernel for all entries and queues what is missing.
-    ///
-    /// # Errors
-    /// The kernel refused, or answers were lost.
-    pub fn compare(&mut self, requests: &mut Requests, protocol: u8) -> io::Result<()> {
-        if self.wanted.is_empty() && self.ours.is_empty() {
-            return Ok(());
-        }
-        let found = std::cell::RefCell::new(HashMap::new());
-        requests.dump(
-            objects::dump_neighbors,
-            || found.borrow_mut().clear(),
-            |message| {
-                if let Some(entry) = objects::read_neighbor(&message)
-                    && is_ours(&entry, protocol)
-                {
-                    let key = (entry.interface, entry.address);
-                    found.borrow_mut().insert(key, entry.mac);
+            if !hop.has(SEEN) {
+                if hop.wants_neighbor {
+                    self.look_at(hops, at);
                 }
-            },
-        )?;
-        let found = found.into_inner();
-        self.ours = found.keys().copied().collect();
-        for (key, mac) in &self.wanted {
-            // Without a MAC the kernel gave up on it: it asks the link itself, we need not.
-            match found.get(key) {
-                Some(Some(present)) if present == mac => {}
-                Some(None) => {}
-                _ => drop(self.queue.insert(*key)),
+                self.set_ours(hops, at, false);
             }
         }
-        Ok(())
+        self.walked = (end < hops.end()).then_some(end);
+        self.walked.is_none()
     }
-}
-
-fn get(requests: &mut Requests, key: NeighborKey) -> io::Result<Option<KernelNeighbor>> {
-    let answer = requests.get(
-        |batch, flags, sequence| objects::get_neighbor(batch, flags, sequence, key),
-        |message| objects::read_neighbor(&message),
-    );
-    match answer {
-        // The interface is gone, and its entries with it.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL)) => Ok(None),
-        other => other,
-    }
-}
-
-fn is_ours(entry: &KernelNeighbor, protocol: u8) -> bool {
-    entry.externally_learned && !entry.permanent && entry.protocol == protocol
 }

@@ -16,8 +16,9 @@ use nix::sys::time::TimeVal;
 
 use super::message::{Batch, HEADER_LEN, Message, Messages};
 
-/// Messages in one batch. Errors of a whole batch fit the receive buffer many times over.
-pub const BATCH_MAX: usize = 128;
+/// Messages in one batch. More are not faster, and a route that a Reply waits for would wait for more
+/// others; errors of a whole batch fit the receive buffer many times over.
+pub const BATCH_MAX: usize = 256;
 
 /// Bytes of receive buffer: room for the answers of a batch, and for a burst of events.
 const RECEIVE_BUFFER: usize = 8 << 20;
@@ -32,6 +33,21 @@ const SOL_NETLINK: i32 = libc::SOL_NETLINK;
 
 /// What became of a batch.
 pub type BatchResult = io::Result<Vec<(usize, i32)>>;
+
+/// Some answers to a dump.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Piece {
+    /// There are more.
+    More {
+        /// Other writers changed the table under it.
+        was_interrupted: bool,
+    },
+    /// These were the last.
+    Last {
+        /// Likewise.
+        was_interrupted: bool,
+    },
+}
 
 /// A socket to ask and to write.
 #[derive(Debug)]
@@ -122,75 +138,110 @@ impl Requests {
         mut restart: impl FnMut(),
         mut each: impl FnMut(Message<'_>),
     ) -> io::Result<()> {
-        let mut batch = Batch::default();
         for _ in 0..DUMP_TRIES {
-            let sequence = self.next_sequences(1);
-            batch.clear();
             restart();
-            request(
-                &mut batch,
-                flag(libc::NLM_F_REQUEST | libc::NLM_F_DUMP),
-                sequence,
-            );
-            self.send(batch.bytes())?;
-            if !self.read_dump(sequence, &mut each)? {
+            let sequence = self.begin_dump(&request)?;
+            let mut interrupted = false;
+            let is_over = loop {
+                match self.read_dump(sequence, &mut each)? {
+                    Piece::More { was_interrupted } => interrupted |= was_interrupted,
+                    Piece::Last { was_interrupted } => break !(interrupted | was_interrupted),
+                }
+            };
+            if is_over {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Reads one dump to its end; `true` where other writers interrupted it.
-    fn read_dump(&mut self, sequence: u32, each: &mut impl FnMut(Message<'_>)) -> io::Result<bool> {
-        let mut interrupted = false;
-        loop {
-            let len = self.receive()?;
-            for message in Messages(&self.buffer[..len]) {
-                if message.sequence != sequence {
-                    continue;
-                }
-                interrupted |= message.flags & flag(libc::NLM_F_DUMP_INTR) != 0;
-                if let Some(errno) = message.errno() {
-                    return Err(io::Error::from_raw_os_error(errno));
-                }
-                if i32::from(message.message_type) == libc::NLMSG_DONE {
-                    // NLMSG_DONE carries the dump's own result.
-                    return match super::message::fixed(message.body, 0).map(i32::from_ne_bytes) {
-                        Some(result) if result < 0 => Err(io::Error::from_raw_os_error(-result)),
-                        _ => Ok(interrupted),
-                    };
-                }
-                each(message);
-            }
-        }
-    }
-
-    /// Asks for one object; `None` where it does not exist.
+    /// Asks for all objects; [`Requests::read_dump`] reads the answers under the sequence number
+    /// that this returns.
     ///
     /// # Errors
-    /// The kernel refused otherwise, or the answer was lost.
-    pub fn get<T>(
-        &mut self,
-        request: impl FnOnce(&mut Batch, u16, u32),
-        read: impl FnOnce(Message<'_>) -> Option<T>,
-    ) -> io::Result<Option<T>> {
+    /// The socket failed.
+    pub fn begin_dump(&mut self, request: impl Fn(&mut Batch, u16, u32)) -> io::Result<u32> {
         let sequence = self.next_sequences(1);
         let mut batch = Batch::default();
-        request(&mut batch, flag(libc::NLM_F_REQUEST), sequence);
+        request(
+            &mut batch,
+            flag(libc::NLM_F_REQUEST | libc::NLM_F_DUMP),
+            sequence,
+        );
         self.send(batch.bytes())?;
-        loop {
-            let len = self.receive()?;
-            for message in Messages(&self.buffer[..len]) {
-                if message.sequence != sequence {
-                    continue;
-                }
-                return match message.errno() {
-                    Some(libc::ENOENT | libc::ESRCH | 0) => Ok(None),
-                    Some(errno) => Err(io::Error::from_raw_os_error(errno)),
-                    None => Ok(read(message)),
+        Ok(sequence)
+    }
+
+    /// Reads some answers to a dump: those of one datagram, which the kernel makes when it is asked
+    /// for.
+    ///
+    /// # Errors
+    /// The kernel refused, or answers were lost.
+    pub fn read_dump(
+        &mut self,
+        sequence: u32,
+        each: &mut impl FnMut(Message<'_>),
+    ) -> io::Result<Piece> {
+        let len = self.receive()?;
+        let mut was_interrupted = false;
+        for message in Messages(&self.buffer[..len]) {
+            if message.sequence != sequence {
+                continue;
+            }
+            was_interrupted |= message.flags & flag(libc::NLM_F_DUMP_INTR) != 0;
+            if let Some(errno) = message.errno() {
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            if i32::from(message.message_type) == libc::NLMSG_DONE {
+                // NLMSG_DONE carries the dump's own result.
+                return match super::message::fixed(message.body, 0).map(i32::from_ne_bytes) {
+                    Some(result) if result < 0 => Err(io::Error::from_raw_os_error(-result)),
+                    _ => Ok(Piece::Last { was_interrupted }),
                 };
             }
+            each(message);
         }
+        Ok(Piece::More { was_interrupted })
+    }
+
+    /// Asks for `count` objects, each by the message that `request` adds; `None` for those that do
+    /// not exist.
+    ///
+    /// # Errors
+    /// The socket failed, or answers were lost.
+    pub fn get_batch<T: Clone>(
+        &mut self,
+        count: usize,
+        mut request: impl FnMut(&mut Batch, usize, u16, u32),
+        read: impl Fn(Message<'_>) -> Option<T>,
+    ) -> io::Result<Vec<Option<T>>> {
+        let mut found = vec![None; count];
+        if count == 0 {
+            return Ok(found);
+        }
+        let first = self.next_sequences(count);
+        let mut batch = Batch::default();
+        for index in 0..count {
+            let sequence = first.wrapping_add(index_u32(index));
+            request(&mut batch, index, flag(libc::NLM_F_REQUEST), sequence);
+        }
+        self.send(batch.bytes())?;
+        let mut left = count;
+        while left > 0 {
+            let len = self.receive()?;
+            for message in Messages(&self.buffer[..len]) {
+                let index = message.sequence.wrapping_sub(first) as usize;
+                let Some(place) = found.get_mut(index) else {
+                    continue;
+                };
+                // An error is an answer too: nothing there, or no interface any more.
+                left -= 1;
+                if message.errno().is_none() {
+                    *place = read(message);
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn next_sequences(&mut self, count: usize) -> u32 {
@@ -222,7 +273,7 @@ pub struct Events {
 
 /// One reading of [`Events`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Heard {
+pub enum Read {
     /// Messages were read.
     Some,
     /// Nothing is there now.
@@ -258,14 +309,14 @@ impl Events {
     ///
     /// # Errors
     /// The socket failed.
-    pub fn read(&mut self, mut each: impl FnMut(Message<'_>)) -> io::Result<Heard> {
+    pub fn read(&mut self, mut each: impl FnMut(Message<'_>)) -> io::Result<Read> {
         match receive(&self.fd, &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
             Ok(len) => {
                 Messages(&self.buffer[..len]).for_each(&mut each);
-                Ok(Heard::Some)
+                Ok(Read::Some)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Heard::Nothing),
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(Heard::Overrun),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Read::Nothing),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(Read::Overrun),
             Err(error) => Err(error),
         }
     }

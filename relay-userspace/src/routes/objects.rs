@@ -82,6 +82,8 @@ pub struct KernelRoute {
     pub metric: u32,
     /// Where it leads.
     pub target: Target,
+    /// Over which interface, whatever the target is.
+    pub interface: Option<IfIndex>,
 }
 
 /// What names a route of ours in the kernel, for writing and deleting.
@@ -152,7 +154,9 @@ fn begin_route(
     ];
     batch.begin(message_type, flags, sequence, &header);
     batch.attribute(RTA_DST, &key.prefix.address().octets());
-    batch.attribute_u32(RTA_TABLE, key.table);
+    if table == RT_TABLE_UNSPEC {
+        batch.attribute_u32(RTA_TABLE, key.table);
+    }
     batch.attribute_u32(RTA_PRIORITY, key.metric);
 }
 
@@ -204,6 +208,7 @@ pub fn read_route(message: &Message<'_>) -> Option<KernelRoute> {
         protocol,
         metric,
         target,
+        interface,
     })
 }
 

@@ -1,23 +1,23 @@
-//! From the relay thread to the follower: changes, merged by destination.
+//! From the relay thread to the follower: changes in order, no more than fit.
 //!
-//! The follower is level-triggered: of several changes to one destination only the newest matters.
-//! Merging them here bounds the queue by the number of destinations instead of by time, and the
-//! lock is held for no longer than it takes to merge a batch or to take everything out.
+//! The follower is level-triggered and takes everything out whenever it looks, so the queue is
+//! short unless the kernel holds it up. Who tells it a whole table looks for [`RouteQueue::has_room`]
+//! before each piece and so never fills it; a change that finds it full is refused, and its sender
+//! tells the whole table in pieces then.
 
-use std::collections::{HashMap, VecDeque};
-use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use relay_core::effect::{NeighborChange, RouteChange};
-use relay_core::types::{IfIndex, Prefix};
 
+use super::follower::Pace;
 use crate::config::RoutesSection;
 
-/// Destinations (routes and neighbours each) that may wait for the follower: twice the default
-/// bound of the binding table.
-pub const WAITING_MAX: usize = 2 << 20;
+/// Changes that may wait, 4 MiB of them; a batch that begins below may end above.
+pub const WAITING_MAX: usize = 1 << 16;
+/// Pieces of a whole table leave the rest to changes that somebody waits for.
+const ROOM: usize = WAITING_MAX / 4;
 
 /// One change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +28,7 @@ pub enum Change {
     Neighbor(NeighborChange),
 }
 
-/// The queue holds [`WAITING_MAX`] destinations; the change is lost.
+/// [`WAITING_MAX`] changes wait; these are lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the queue to the route follower is full")]
 pub struct QueueFull;
@@ -49,62 +49,18 @@ pub enum Control {
     Stop,
 }
 
-/// What waits for the follower.
-#[derive(Debug, Default)]
-pub struct Waiting {
-    /// To be obeyed before the changes.
-    pub before: VecDeque<Control>,
-    /// By destination.
-    pub routes: HashMap<Prefix, RouteChange>,
-    /// By address.
-    pub neighbors: HashMap<(IfIndex, Ipv6Addr), NeighborChange>,
-    /// To be obeyed after the changes.
-    pub after: VecDeque<Control>,
-}
-
-impl Waiting {
-    fn merge(&mut self, change: Change) -> Result<(), QueueFull> {
-        match change {
-            Change::Route(change) => {
-                let (prefix, version) = destination(&change);
-                let full = self.routes.len() >= WAITING_MAX;
-                match self.routes.get_mut(&prefix) {
-                    Some(waiting) if destination(waiting).1 > version => {}
-                    Some(waiting) => *waiting = change,
-                    None if full => return Err(QueueFull),
-                    None => {
-                        self.routes.insert(prefix, change);
-                    }
-                }
-            }
-            Change::Neighbor(change) => {
-                let key = match change {
-                    NeighborChange::Put {
-                        interface, address, ..
-                    }
-                    | NeighborChange::Remove { interface, address } => (interface, address),
-                };
-                if self.neighbors.len() >= WAITING_MAX && !self.neighbors.contains_key(&key) {
-                    return Err(QueueFull);
-                }
-                self.neighbors.insert(key, change);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Destination and version of a change.
-pub fn destination(change: &RouteChange) -> (Prefix, u64) {
-    match change {
-        RouteChange::Put(route) => (route.prefix, route.version),
-        RouteChange::Remove { prefix, version } => (*prefix, *version),
-    }
+/// What the follower is told.
+#[derive(Debug)]
+pub enum Told {
+    /// A change.
+    Change(Change, Pace),
+    /// Something else.
+    Control(Control),
 }
 
 #[derive(Debug)]
 struct Shared {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Vec<Told>>,
     wake: EventFd,
 }
 
@@ -128,29 +84,30 @@ impl RouteQueue {
     /// Hands over changes, in order, and wakes the follower. Never waits for the kernel.
     ///
     /// # Errors
-    /// [`QueueFull`]: at least one change was lost and [`RouteQueue::resend_begins`] is due.
-    pub fn send(&self, changes: impl IntoIterator<Item = Change>) -> Result<(), QueueFull> {
-        let mut result = Ok(());
+    /// [`QueueFull`]: all of them are lost and [`RouteQueue::resend_begins`] is due.
+    pub fn send(
+        &self,
+        changes: impl IntoIterator<Item = Change>,
+        pace: Pace,
+    ) -> Result<(), QueueFull> {
         let mut waiting = self.lock();
-        for change in changes {
-            result = result.and(waiting.merge(change));
+        if waiting.len() >= WAITING_MAX {
+            return Err(QueueFull);
         }
+        waiting.extend(changes.into_iter().map(|change| Told::Change(change, pace)));
         drop(waiting);
         self.wake();
-        result
+        Ok(())
     }
 
-    /// Everything wanted follows, by [`RouteQueue::send`]; what waits now is forgotten.
+    /// Whether there is room for a piece of a whole table.
+    pub fn has_room(&self) -> bool {
+        self.lock().len() < ROOM
+    }
+
+    /// Everything wanted follows, by [`RouteQueue::send`].
     pub fn resend_begins(&self) {
-        let mut waiting = self.lock();
-        waiting.routes.clear();
-        waiting.neighbors.clear();
-        waiting
-            .after
-            .retain(|control| !matches!(control, Control::ResendEnds { .. }));
-        waiting.before.push_back(Control::ResendBegins);
-        drop(waiting);
-        self.wake();
+        self.tell(Control::ResendBegins);
     }
 
     /// Everything wanted has been sent: what did not come again goes. `is_complete`: leftovers of
@@ -170,15 +127,16 @@ impl RouteQueue {
     }
 
     fn tell(&self, control: Control) {
-        self.lock().after.push_back(control);
+        self.lock().push(Told::Control(control));
         self.wake();
     }
 
-    /// Everything that waits.
-    pub(super) fn take(&self) -> Waiting {
+    /// Everything that waits, in place of what `told` held.
+    pub fn take(&self, told: &mut Vec<Told>) {
         // EAGAIN: nobody woke us, which is fine.
         let _ = self.0.wake.read();
-        std::mem::take(&mut *self.lock())
+        told.clear();
+        std::mem::swap(told, &mut *self.lock());
     }
 
     fn wake(&self) {
@@ -186,7 +144,7 @@ impl RouteQueue {
         let _ = self.0.wake.write(1);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Told>> {
         self.0
             .waiting
             .lock()
@@ -203,48 +161,62 @@ impl AsFd for RouteQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relay_core::effect::Route;
+    use relay_core::types::Prefix;
 
-    fn put(prefix: &str, version: u64) -> Change {
-        Change::Route(RouteChange::Put(Route {
-            prefix: Prefix::new(prefix.parse().unwrap(), 56).unwrap(),
-            gateway: "fe80::1".parse().unwrap(),
-            interface: IfIndex(2),
-            version,
-        }))
+    fn changes(count: usize) -> impl Iterator<Item = Change> {
+        (0..count).map(|version| {
+            Change::Route(RouteChange::Remove {
+                prefix: Prefix::host("2001:db8::1".parse().unwrap()),
+                version: version as u64,
+            })
+        })
+    }
+
+    fn told(queue: &RouteQueue) -> Vec<Told> {
+        let mut told = Vec::new();
+        queue.take(&mut told);
+        told
     }
 
     #[test]
-    fn changes_of_one_destination_are_merged_and_the_newest_wins() {
+    fn everything_is_told_in_the_order_in_which_it_was_sent() {
         let queue = RouteQueue::new().unwrap();
 
-        queue
-            .send([put("2001:db8::", 3), put("2001:db8::", 2)])
-            .unwrap();
-        queue.send([put("2001:db8:1::", 4)]).unwrap();
-
-        let waiting = queue.take();
-        assert_eq!(waiting.routes.len(), 2);
-        assert!(
-            waiting
-                .routes
-                .values()
-                .all(|change| destination(change).1 > 2)
-        );
-        assert!(queue.take().routes.is_empty());
-    }
-
-    #[test]
-    fn resend_forgets_what_waits_and_is_obeyed_before_what_follows() {
-        let queue = RouteQueue::new().unwrap();
-        queue.send([put("2001:db8::", 3)]).unwrap();
-
+        queue.send(changes(1), Pace::Now).unwrap();
         queue.resend_begins();
-        queue.send([put("2001:db8:1::", 4)]).unwrap();
+        queue.send(changes(1), Pace::InTurn).unwrap();
         queue.resend_ends(true);
 
-        let waiting = queue.take();
-        assert_eq!(waiting.routes.len(), 1);
-        assert_eq!((waiting.before.len(), waiting.after.len()), (1, 1));
+        let told = told(&queue);
+        assert!(
+            matches!(
+                told[..],
+                [
+                    Told::Change(_, Pace::Now),
+                    Told::Control(Control::ResendBegins),
+                    Told::Change(_, Pace::InTurn),
+                    Told::Control(Control::ResendEnds { is_complete: true }),
+                ]
+            ),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn full_queue_refuses_a_batch_as_a_whole_and_has_room_for_pieces_long_before() {
+        let queue = RouteQueue::new().unwrap();
+        queue.send(changes(ROOM - 1), Pace::InTurn).unwrap();
+        assert!(queue.has_room());
+        queue.send(changes(1), Pace::InTurn).unwrap();
+        assert!(!queue.has_room());
+
+        queue
+            .send(changes(WAITING_MAX - ROOM - 1), Pace::Now)
+            .unwrap();
+        queue.send(changes(5), Pace::Now).unwrap();
+        assert_eq!(queue.send(changes(5), Pace::Now), Err(QueueFull));
+
+        assert_eq!(told(&queue).len(), WAITING_MAX + 4);
+        assert_eq!((told(&queue).len(), queue.has_room()), (0, true));
     }
 }

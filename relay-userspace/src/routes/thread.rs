@@ -2,7 +2,8 @@
 //!
 //! One thread with blocking sockets, because a Reply waits for its route: from the relay thread's
 //! wish to the outcome is one wake-up and one system call each way. Decides when things happen;
-//! `follower.rs` and `neighbors.rs` decide what.
+//! `follower` and `neighbors.rs` decide what. Whatever takes long is done in pieces of some
+//! milliseconds, and a wish that a Reply waits for goes in between.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,33 +14,30 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use relay_core::effect::RouteChange;
 use relay_core::input::RouteOutcome;
+use relay_core::types::IfIndex;
 use tokio::sync::watch;
 
-use super::follower::{Follower, Policy, Write, next_hop};
+use super::compare::{Progress, Reader};
+use super::due::Due;
+use super::entries;
+use super::follower::{Follower, Pace, Policy, Write, next_hop};
 use super::message::Batch;
 use super::monitor::{self, Monitor};
 use super::neighbors::Neighbors;
 use super::netlink::{BATCH_MAX, Requests};
 use super::objects;
-use super::queue::{Control, RouteQueue, Waiting};
+use super::queue::{Change, Control, RouteQueue, Told};
 use crate::counters::Counters;
 use crate::events::Events;
 use crate::interfaces::InterfaceTable;
 
-/// Everything is compared with the kernel at least so often.
-const COMPARE_EVERY: Duration = Duration::from_secs(60);
-/// In doubt, comparisons take at most this part of the time: one in so many.
-const COMPARE_SHARE: u32 = 10;
-/// Links and addresses are asked for this long after the first of a burst of changes.
-const SETTLE: Duration = Duration::from_millis(10);
-/// Routes that others remove are put back this long after, so that a quarrel with another program
-/// costs little.
-const REPAIR_AFTER: Duration = Duration::from_millis(20);
-/// The relay thread did not take outcomes: try again after this.
-const RETRY_OUTCOMES: Duration = Duration::from_millis(5);
+/// Outcomes that the relay thread is told at a time.
+const OUTCOMES_MAX: usize = 1024;
+/// Batches of events read before what they are about is acted upon: more than the socket's buffer holds.
+const HEARINGS_MAX: usize = 16;
 
 /// Where outcomes go; answers `false` where they could not be taken now.
-pub type OutcomeSink = Box<dyn FnMut(Vec<RouteOutcome>) -> bool + Send>;
+pub type OutcomeSink = Box<dyn FnMut(&[RouteOutcome]) -> bool + Send>;
 
 /// What the thread works with.
 pub(super) struct RouteThread {
@@ -47,49 +45,21 @@ pub(super) struct RouteThread {
     pub(super) counters: Arc<Counters>,
     pub(super) events: Events,
     pub(super) requests: Requests,
+    pub(super) reader: Reader,
     pub(super) monitor: Monitor,
     pub(super) queue: RouteQueue,
     pub(super) interfaces: watch::Sender<Arc<InterfaceTable>>,
     pub(super) outcomes: OutcomeSink,
     pub(super) neighbors: Neighbors,
     pub(super) due: Due,
+    /// Interfaces that were down for a moment.
+    pub(super) fell: HashSet<IfIndex>,
+    /// Taken out of the queue.
+    pub(super) told: Vec<Told>,
+    /// What the sink did not take.
+    pub(super) unsent: Vec<RouteOutcome>,
     /// Told to stop; what waits is still written.
     pub(super) stopping: bool,
-}
-
-/// What is to be done later.
-#[derive(Debug)]
-pub(super) struct Due {
-    interfaces: Option<Instant>,
-    repair: Option<Instant>,
-    outcomes: Option<Instant>,
-    compare: Instant,
-    not_before: Instant,
-}
-
-impl Due {
-    pub(super) fn at_start() -> Self {
-        let now = Instant::now();
-        Self {
-            interfaces: None,
-            repair: None,
-            outcomes: None,
-            compare: now,
-            not_before: now,
-        }
-    }
-
-    fn next(&self, in_doubt: bool) -> Instant {
-        let compare = if in_doubt {
-            self.not_before.min(self.compare)
-        } else {
-            self.compare
-        };
-        [self.interfaces, self.repair, self.outcomes]
-            .into_iter()
-            .flatten()
-            .fold(compare, Instant::min)
-    }
 }
 
 impl RouteThread {
@@ -123,23 +93,15 @@ impl RouteThread {
     }
 
     fn wait(&self) {
-        let (in_doubt, busy) = {
-            let follower = self.follower();
-            (
-                follower.in_doubt(),
-                follower.has_work() && self.due.repair.is_none(),
-            )
-        };
-        let mut timeout = PollTimeout::ZERO;
-        if !busy && !self.neighbors.has_work() {
-            let wait = self
-                .due
-                .next(in_doubt)
-                .saturating_duration_since(Instant::now());
+        let timeout = if self.is_busy() {
+            PollTimeout::ZERO
+        } else {
+            let next = self.due.next(self.follower().in_doubt());
+            let wait = next.saturating_duration_since(Instant::now());
             // Up to the next whole millisecond: not a loop of zero timeouts.
             let millis = wait.as_micros().div_ceil(1000);
-            timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
-        }
+            PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+        };
         let mut fds = [
             PollFd::new(self.queue.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
@@ -148,82 +110,92 @@ impl RouteThread {
         let _ = poll(&mut fds, timeout);
     }
 
+    fn is_busy(&self) -> bool {
+        let follower = self.follower();
+        let has_outcomes = follower.has_outcomes() && self.unsent.is_empty();
+        !self.reader.is_idle()
+            || has_outcomes
+            || follower.has_hurried_work()
+            || (follower.has_work() && !self.due.is_quarrel())
+            || (follower.is_known() && self.neighbors.has_work())
+    }
+
     /// Everything that can be done now; `true` at the end.
     fn turn(&mut self) -> io::Result<bool> {
         self.hear_kernel()?;
         let stop = self.obey()?;
         let now = Instant::now();
         if self.due.interfaces.is_some_and(|at| at <= now) {
-            self.ask_interfaces()?;
             self.due.interfaces = None;
-        }
-        let in_doubt = self.follower().in_doubt();
-        if self.due.compare <= now || (in_doubt && self.due.not_before <= now) {
-            self.compare()?;
+            self.ask_interfaces()?;
         }
         if stop {
-            self.due.repair = None;
+            self.due.make_peace();
             self.write_all()?;
             return Ok(true);
         }
-        if self.due.repair.is_some_and(|at| at <= now) {
-            self.due.repair = None;
-        }
-        if self.due.repair.is_none() {
-            self.write()?;
-        }
+        self.due.quarrel_may_end(now);
+        self.compare(now)?;
+        let bulk = !self.due.is_quarrel() && self.reader.is_idle();
+        let pace = if bulk { Pace::InTurn } else { Pace::Now };
+        self.write(pace)?;
         self.report();
         Ok(false)
     }
 
-    fn hear_kernel(&mut self) -> io::Result<()> {
-        let changes = self.monitor.changes()?;
-        let now = Instant::now();
-        if changes.interfaces || changes.lost {
-            self.due.interfaces.get_or_insert(now + SETTLE);
-        }
+    /// Reads what others did. Whether there may be more.
+    fn hear_kernel(&mut self) -> io::Result<bool> {
         let mut follower = lock(&self.follower);
-        if changes.lost {
+        let was_idle = !follower.has_work();
+        let fell = &mut self.fell;
+        let mut routes = 0;
+        let heard = self.monitor.hear(|what| match what {
+            monitor::Heard::Route(route, there) => {
+                routes += 1;
+                follower.kernel_changed(&route, there);
+            }
+            monitor::Heard::Fell(interface) => drop(fell.insert(interface)),
+        })?;
+        let now = Instant::now();
+        if heard.interfaces || heard.lost {
+            self.due.interfaces_changed(now);
+        }
+        if heard.lost {
             tracing::info!("netlink events were lost; routes are compared again");
             follower.doubt();
         }
-        let idle = !follower.has_work();
-        for (route, there) in &changes.routes {
-            follower.kernel_changed(route, *there);
+        if routes > 0 && follower.has_work() {
+            self.due.others_wrote(now, routes, was_idle);
         }
-        if idle && follower.has_work() {
-            self.due.repair.get_or_insert(now + REPAIR_AFTER);
-        }
-        Ok(())
+        Ok(heard.is_more)
     }
 
     /// Takes what the relay thread and the daemon want. A fault of the kernel must not lose any
     /// of it: the first one is reported at the end.
     fn obey(&mut self) -> io::Result<bool> {
-        let Waiting {
-            before,
-            routes,
-            neighbors,
-            after,
-        } = self.queue.take();
+        let mut told = std::mem::take(&mut self.told);
+        self.queue.take(&mut told);
         let mut result = Ok(());
-        for control in before {
-            result = result.and(self.control(control));
-        }
-        if !routes.is_empty() {
-            // A Reply waits: what can wait does not hold it up.
-            self.due.repair = None;
+        let mut told_now = told.drain(..).peekable();
+        while let Some(first) = told_now.next() {
+            let (change, pace) = match first {
+                Told::Change(change, pace) => (change, pace),
+                Told::Control(control) => {
+                    result = result.and(self.control(control));
+                    continue;
+                }
+            };
+            // One lock for all that follow.
             let mut follower = lock(&self.follower);
-            routes
-                .into_values()
-                .for_each(|change| follower.apply(change));
+            self.neighbors.apply_or(&mut follower, change, pace);
+            while let Some(Told::Change(change, pace)) =
+                told_now.next_if(|it| matches!(it, Told::Change(..)))
+            {
+                self.neighbors.apply_or(&mut follower, change, pace);
+            }
         }
-        for change in neighbors.into_values() {
-            self.neighbors.apply(change);
-        }
-        for control in after {
-            result = result.and(self.control(control));
-        }
+        drop(told_now);
+        self.told = told;
         result.map(|()| self.stopping)
     }
 
@@ -231,12 +203,14 @@ impl RouteThread {
         match control {
             Control::Configure(section) => return self.configure(Policy::new(&section)),
             Control::ResendBegins => {
-                self.follower().resend_begins();
-                self.neighbors.resend_begins();
+                let mut follower = lock(&self.follower);
+                follower.resend_begins();
+                self.neighbors.resend_begins(&mut follower.hops);
             }
             Control::ResendEnds { is_complete } => {
-                self.follower().resend_ends(is_complete);
-                self.neighbors.resend_ends();
+                let mut follower = lock(&self.follower);
+                follower.resend_ends(is_complete);
+                self.neighbors.resend_ends(&mut follower.hops, is_complete);
             }
             Control::Stop => self.stopping = true,
         }
@@ -249,6 +223,7 @@ impl RouteThread {
             self.follower().set_policy(policy);
             return Ok(());
         }
+        self.reader.stop()?;
         let leases = self.follower().withdraw_all();
         let withdrawn = self.write_all();
         // Nothing is written before it is known what the other table holds.
@@ -256,22 +231,37 @@ impl RouteThread {
         let mut follower = lock(&self.follower);
         follower.set_policy(policy);
         for route in leases {
-            follower.apply(RouteChange::Put(route));
+            follower.apply(RouteChange::Put(route), Pace::InTurn);
         }
         withdrawn
     }
 
+    /// What was asked for before the end is written, however long it takes.
     fn write_all(&mut self) -> io::Result<()> {
+        if !self.follower().is_known() {
+            self.reader.begin(&self.follower)?;
+            while !self.reader.is_idle() {
+                self.read_piece()?;
+            }
+        }
         while self.follower().has_work() || self.neighbors.has_work() {
-            self.write()?;
+            self.write(Pace::InTurn)?;
         }
         Ok(())
     }
 
     fn ask_interfaces(&mut self) -> io::Result<()> {
         let table = monitor::interface_table(&mut self.requests)?;
-        self.follower().interfaces_changed(&table);
-        self.neighbors.interfaces_changed(&table);
+        // What went with an interface went before this answer, and must not be heard of when its
+        // routes are there again.
+        self.hear_all()?;
+        let fell = std::mem::take(&mut self.fell);
+        {
+            let mut follower = lock(&self.follower);
+            follower.interfaces_changed(&table, &fell);
+            self.neighbors
+                .interfaces_changed(&mut follower.hops, &table, &fell);
+        }
         let changed = self.interfaces.send_if_modified(|current| {
             let changed = **current != table;
             if changed {
@@ -280,32 +270,51 @@ impl RouteThread {
             changed
         });
         if changed {
-            // A flap quicker than our look, or with notifications off, took routes with it.
+            // With notifications off, more may have gone than we heard of.
             self.follower().doubt();
         }
         Ok(())
     }
 
-    fn compare(&mut self) -> io::Result<()> {
-        let started = Instant::now();
-        let (table, protocol) = {
-            let follower = self.follower();
-            (follower.policy().table, follower.policy().protocol)
-        };
-        let (ours, foreign) = dump_table(&mut self.requests, table, protocol)?;
-        lock(&self.follower).compare(&ours, foreign);
-        self.neighbors.compare(&mut self.requests, protocol)?;
-        // What happened during the dump.
-        self.hear_kernel()?;
-        let ended = Instant::now();
-        self.due.compare = ended + COMPARE_EVERY;
-        self.due.not_before = ended + (ended - started) * COMPARE_SHARE;
+    fn hear_all(&mut self) -> io::Result<()> {
+        for _ in 0..HEARINGS_MAX {
+            if !self.hear_kernel()? {
+                break;
+            }
+        }
         Ok(())
     }
 
-    /// One batch of routes, one of neighbours.
-    fn write(&mut self) -> io::Result<()> {
-        let batch = self.follower().next_batch(BATCH_MAX);
+    /// Begins a comparison where one is due, or does a piece of it.
+    fn compare(&mut self, now: Instant) -> io::Result<()> {
+        if self.reader.is_idle() {
+            let (in_doubt, is_writing) = {
+                let follower = self.follower();
+                (follower.in_doubt(), follower.has_work())
+            };
+            if !self.due.may_compare(now, in_doubt, is_writing) {
+                return Ok(());
+            }
+            self.reader.begin(&self.follower)?;
+        }
+        self.read_piece()
+    }
+
+    fn read_piece(&mut self) -> io::Result<()> {
+        match self.reader.step(&self.follower, &mut self.neighbors)? {
+            Progress::More => {}
+            Progress::RoutesTold => self.hear_all()?,
+            Progress::Done => {
+                self.due.compared(Instant::now());
+                self.counters.routes.compared();
+            }
+        }
+        Ok(())
+    }
+
+    /// One batch of routes; of neighbour entries where no route is left.
+    fn write(&mut self, pace: Pace) -> io::Result<()> {
+        let batch = self.follower().next_batch(BATCH_MAX, pace);
         if !batch.is_empty() {
             let result = write_routes(&mut self.requests, &batch);
             let mut follower = lock(&self.follower);
@@ -316,37 +325,55 @@ impl RouteThread {
                     return Err(error);
                 }
             }
+            if follower.take_refused() {
+                self.due.refused(Instant::now());
+            }
         }
-        self.follower().publish_counts();
-        self.report();
-        if self.neighbors.has_work() {
-            let protocol = self.follower().policy().protocol;
-            let refused = self.neighbors.write(&mut self.requests, protocol)?;
-            self.counters.routes.errors.add(refused);
-            let installed = self.neighbors.installed();
-            self.counters
-                .routes
-                .neighbors
-                .set(u64::try_from(installed).expect("fits"));
+        let mut follower = lock(&self.follower);
+        follower.publish_counts();
+        if follower.is_known() && self.neighbors.has_work() && !follower.has_work() {
+            let protocol = follower.policy().protocol;
+            let steps = self.neighbors.next_steps(&mut follower.hops, BATCH_MAX);
+            drop(follower);
+            let done = entries::carry_out(&mut self.requests, protocol, &steps)?;
+            self.counters.routes.errors.add(done.refused);
+            let mut follower = lock(&self.follower);
+            for (step, is_there) in steps.iter().zip(done.is_there) {
+                self.neighbors.done(&mut follower.hops, step, is_there);
+            }
         }
+        let installed = u64::try_from(self.neighbors.installed()).expect("fits");
+        self.counters.routes.neighbors.set(installed);
         Ok(())
     }
 
     fn report(&mut self) {
-        let (outcomes, repaired) = {
-            let mut follower = self.follower();
-            (follower.take_outcomes(), follower.take_repaired())
-        };
+        let repaired = self.follower().take_repaired();
         for (prefix, target) in repaired {
             let table = self.interfaces.borrow();
             let interface = next_hop(target).and_then(|(_, index)| table.by_index(index));
             let interface = interface.map(|interface| interface.name.as_str());
             self.events.publish_route_repaired(prefix, interface);
         }
+        if self.unsent.is_empty() {
+            let outcomes = self.follower().take_outcomes(OUTCOMES_MAX);
+            self.unsent = outcomes;
+        }
         self.due.outcomes = None;
-        if !outcomes.is_empty() && !(self.outcomes)(outcomes.clone()) {
-            self.follower().give_back(outcomes);
-            self.due.outcomes = Some(Instant::now() + RETRY_OUTCOMES);
+        if !self.unsent.is_empty() && (self.outcomes)(&self.unsent) {
+            self.unsent.clear();
+        } else if !self.unsent.is_empty() {
+            self.due.outcomes_were_refused(Instant::now());
+        }
+    }
+}
+
+impl Neighbors {
+    /// A wish of the core, of whichever kind.
+    fn apply_or(&mut self, follower: &mut Follower, change: Change, pace: Pace) {
+        match change {
+            Change::Route(change) => follower.apply(change, pace),
+            Change::Neighbor(change) => self.apply(&mut follower.hops, change),
         }
     }
 }
@@ -365,35 +392,4 @@ fn write_routes(requests: &mut Requests, batch: &[Write]) -> io::Result<Vec<(usi
             None => objects::delete_route(bytes, sequence, &write.key),
         }
     })
-}
-
-type Dump = (
-    Vec<objects::KernelRoute>,
-    HashSet<relay_core::types::Prefix>,
-);
-
-/// Our routes, and the destinations of all others.
-fn dump_table(requests: &mut Requests, table: u32, protocol: u8) -> io::Result<Dump> {
-    let found = std::cell::RefCell::new(Dump::default());
-    let result = requests.dump(
-        |batch, flags, sequence| objects::dump_routes(batch, flags, sequence, table),
-        || *found.borrow_mut() = Dump::default(),
-        |message| {
-            let Some(route) = objects::read_route(&message).filter(|route| route.table == table)
-            else {
-                return;
-            };
-            let (ours, foreign) = &mut *found.borrow_mut();
-            if route.protocol == protocol {
-                ours.push(route);
-            } else {
-                foreign.insert(route.prefix);
-            }
-        },
-    );
-    match result {
-        // A table that holds nothing yet does not exist.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Dump::default()),
-        result => result.map(|()| found.into_inner()),
-    }
 }

@@ -17,6 +17,7 @@ use relay_userspace::events::Events;
 use relay_userspace::handle::{AccessPort, Command, PortState, RelayHandle, Surroundings};
 use relay_userspace::interfaces::{Interface, InterfaceAddress, InterfaceTable};
 use relay_userspace::relay_thread::{self, RelayThreadConfig};
+use relay_userspace::routes::RouteQueue;
 use relay_userspace::surroundings::Numbers;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -51,7 +52,7 @@ impl Bench {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let wake = Arc::new(OwnedFd::from(EventFd::from_flags(flags).unwrap()));
         let relay = RelayHandle::new(commands, Arc::clone(&wake));
-        let (routes, _) = tokio::sync::mpsc::channel(64);
+        let routes = RouteQueue::new().unwrap();
         let config = RelayThreadConfig {
             initial: Box::new(initial),
             seed: [7; 16],

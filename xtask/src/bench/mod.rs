@@ -7,6 +7,7 @@ mod own;
 mod peers;
 mod relay;
 mod report;
+mod routes;
 mod store;
 
 use std::process::ExitCode;
@@ -31,6 +32,16 @@ usage: cargo xtask bench relay [--rounds N] [--clients N] [--rate N] [--relay NA
 
   twinrelay is taken from TWINRELAY_BINARY, or built with --release.
 
+usage: cargo xtask bench routes [--rounds N] [--routes N] [--way NAME]...
+
+  Routes a second: the follower, fed as the relay thread feeds it, beside a bare sender of netlink messages (with the
+  gateway in each route, and with next-hop objects) and beside ip -6 -batch, in turn, each in a network namespace of
+  its own. Then how soon everything is back after others flap, flush, delete and replace what is there.
+
+  --rounds N         interleaved rounds; medians are taken over them (3)
+  --routes N         for the large ones (1000000)
+  --way NAME         only this one; may be repeated: raw, ours, next-hops, ip
+
 usage: cargo xtask bench store [--rounds N] [--milliseconds N] [--bindings N] [--folder DIR]
 
   Durable changes of bindings a second, beside a bare log of the same bytes, round after round; then the
@@ -46,6 +57,7 @@ pub fn main(args: &[String]) -> ExitCode {
     let mut args = args.iter().cloned();
     let result = match args.next().as_deref() {
         Some("relay") => relay::Options::parse(args).and_then(|options| relay::run(&options)),
+        Some("routes") => routes::Options::parse(args).and_then(|options| routes::main(&options)),
         Some("store") => store::main(args),
         Some("own") => match args.next() {
             None => own::run(),
@@ -56,7 +68,7 @@ pub fn main(args: &[String]) -> ExitCode {
             Ok(())
         }
         Some(other) => Err(format!(
-            "there is no bench {other:?}; there are: relay, own, store"
+            "there is no bench {other:?}; there are: relay, own, routes, store"
         )),
         None => Err(USAGE.into()),
     };

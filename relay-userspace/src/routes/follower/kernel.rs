@@ -1,12 +1,14 @@
-//! What exists, as the kernel tells it: single changes, a whole table, interfaces that rise and fall.
+//! What others do in the kernel, as it tells: single changes, interfaces that rise and fall.
 
 use std::collections::HashSet;
 
 use relay_core::types::{IfIndex, Prefix};
 
-use super::{Entry, Follower, Key, State, wanted_interface};
+use super::entry::REMOVE;
+use super::{Entry, Follower, Foreign, Pace};
 use crate::interfaces::InterfaceTable;
-use crate::routes::objects::{KernelRoute, Target};
+use crate::routes::hops::HopId;
+use crate::routes::objects::KernelRoute;
 
 impl Follower {
     /// Somebody else made (`there`) or removed a route.
@@ -14,119 +16,105 @@ impl Follower {
         if route.table != self.policy.table {
             return;
         }
-        let prefix = route.prefix;
         if route.protocol != self.policy.protocol {
-            if there {
-                self.foreign.insert(prefix);
-                self.look_at_wanted(prefix);
-            } else if self.foreign.contains(&prefix) {
-                // Another foreign route to it may still be there: it stays in the set until the
-                // kernel was asked, now or when somebody wants it.
-                self.doubt |= self.is_wanted(prefix);
-            }
-            return;
+            return self.foreign_changed(route, there);
         }
-        let key = (prefix, route.metric);
+        let key = (route.prefix, route.metric);
         if there {
+            let at = self.found(route);
             let owns_all = self.owns_all;
-            let entry = self.entry(key);
-            entry.present = Some(route.target);
+            let entry = self.entry(at);
             // With our number in our table, and not of us: nobody wants it.
-            entry.remove |= owns_all && entry.wanted.is_none();
-            self.look_at(key);
-        } else if let Some(entry) = self.entries.get_mut(&key) {
-            entry.lost |= entry.present.take().is_some() && entry.wanted.is_some();
-            self.look_at(key);
+            if owns_all && entry.wanted.is_none() {
+                entry.set(REMOVE);
+            }
+            self.look_at(at, Pace::InTurn);
+        } else if let Some(at) = self.routes.find(&key) {
+            self.lose(at);
         }
     }
 
-    /// All routes of our table, as the kernel has them now.
-    pub fn compare(&mut self, ours: &[KernelRoute], foreign: HashSet<Prefix>) {
-        self.doubt = false;
-        self.foreign = foreign;
-        let mut missing: HashSet<Key> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.present.is_some())
-            .map(|(key, _)| *key)
-            .collect();
-        for route in ours {
-            let key = (route.prefix, route.metric);
-            missing.remove(&key);
-            self.entry(key).present = Some(route.target);
+    /// A route of ours is there.
+    pub(super) fn found(&mut self, route: &KernelRoute) -> u32 {
+        if route.metric != self.policy.metric {
+            self.strays.insert(route.metric);
         }
-        for key in missing {
-            let entry = self.entry(key);
-            entry.present = None;
-            entry.lost = entry.wanted.is_some();
-        }
-        let all: Vec<Key> = self
-            .entries
-            .iter()
-            .filter(|((prefix, _), entry)| needs_look(entry, self.foreign.contains(prefix)))
-            .map(|(key, _)| *key)
-            .collect();
-        all.into_iter().for_each(|key| self.look_at(key));
-        self.forget_leftovers();
+        let at = self.at((route.prefix, route.metric));
+        let hop = self.hops.take(route.target);
+        self.set_present(at, Some(hop));
+        at
     }
 
-    /// Aggregates are all in the configuration: others of an earlier one go. So do leases, once
-    /// everything that is wanted is known.
-    pub(super) fn forget_leftovers(&mut self) {
-        let owns_all = self.owns_all;
-        let old: Vec<Key> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| {
-                let is_old = entry.present == Some(Target::Unreachable);
-                entry.wanted.is_none() && entry.present.is_some() && (owns_all || is_old)
-            })
-            .map(|(key, _)| *key)
-            .collect();
-        for key in old {
-            self.entry(key).remove = true;
-            self.look_at(key);
+    fn foreign_changed(&mut self, route: &KernelRoute, there: bool) {
+        let prefix = route.prefix;
+        if there {
+            self.add_foreign(route);
+            self.look_at_wanted(prefix);
+        } else if self.foreign.contains_key(&prefix) {
+            // Another foreign route to it may still be there: it stays in the set until the
+            // kernel was asked, now or when somebody wants it.
+            let is_wanted = self.wanted_at(prefix).next().is_some();
+            self.doubt |= is_wanted;
+        }
+    }
+
+    pub(super) fn add_foreign(&mut self, route: &KernelRoute) {
+        let new = Foreign::from(route);
+        let comparing = self.comparison.as_mut().map(|it| &mut it.foreign);
+        for set in [Some(&mut self.foreign), comparing].into_iter().flatten() {
+            let known = set.entry(route.prefix).or_insert(new);
+            if new.metric <= known.metric {
+                *known = new;
+            }
         }
     }
 
     /// Interfaces changed: routes of those that went down are gone, those of the others can be
-    /// written again.
-    pub fn interfaces_changed(&mut self, table: &InterfaceTable) {
+    /// written again. `fell`: what was down for a moment, whatever the table says of it now.
+    pub fn interfaces_changed(&mut self, table: &InterfaceTable, fell: &HashSet<IfIndex>) {
         let up: HashSet<IfIndex> = table
             .interfaces
             .iter()
             .filter(|interface| interface.up)
             .map(|interface| interface.index)
             .collect();
-        let risen: HashSet<IfIndex> = up.difference(&self.up).copied().collect();
-        let fallen: HashSet<IfIndex> = self.up.difference(&up).copied().collect();
+        let was_down = |at: &IfIndex| fell.contains(at) || !self.up.contains(at);
+        let risen: HashSet<IfIndex> = up.iter().filter(|at| was_down(at)).copied().collect();
+        let fallen: HashSet<IfIndex> = self.up.difference(&up).chain(fell).copied().collect();
         self.up = up;
         if risen.is_empty() && fallen.is_empty() {
             return;
         }
-        let mut touched = Vec::new();
-        for (key, entry) in &mut self.entries {
-            let Some(interface) = wanted_interface(entry) else {
-                continue;
-            };
-            if fallen.contains(&interface) {
+        let is_in = |set: &HashSet<IfIndex>, hop: Option<HopId>| {
+            let interface = hop.and_then(|hop| self.hops.interface(hop));
+            interface.is_some_and(|interface| set.contains(&interface))
+        };
+        let (mut gone, mut touched) = (Vec::new(), Vec::new());
+        for (at, entry) in self.routes.iter() {
+            if is_in(&fallen, entry.present) {
                 // The kernel flushes an interface's routes with it, with or without telling.
-                entry.lost |= entry.present.take().is_some();
-                touched.push(*key);
-            } else if risen.contains(&interface) {
-                touched.push(*key);
+                gone.push(at);
+            } else if is_in(&fallen, entry.wanted) || is_in(&risen, entry.wanted) {
+                touched.push(at);
             }
         }
-        touched.into_iter().for_each(|key| self.look_at(key));
+        gone.into_iter().for_each(|at| self.lose(at));
+        touched
+            .into_iter()
+            .for_each(|at| self.look_at(at, Pace::InTurn));
     }
-}
 
-/// Whether a comparison left something to do: routes that are as they should be are not looked at.
-fn needs_look(entry: &Entry, foreign: bool) -> bool {
-    match entry.wanted {
-        None => entry.present.is_none() || entry.remove,
-        Some((target, _)) => {
-            foreign || entry.present != Some(target) || entry.state != State::Installed
-        }
+    /// Nobody wants it, and it is known that nobody will. Aggregates are all in the configuration;
+    /// leases are, once everything that is wanted was told.
+    pub(super) fn is_leftover(&self, entry: &Entry) -> bool {
+        let Some(present) = entry.present else {
+            return false;
+        };
+        entry.wanted.is_none() && (self.owns_all || present == HopId::UNREACHABLE)
+    }
+
+    /// Whether a route of somebody else has this destination.
+    pub(super) fn is_foreign(&self, prefix: Prefix) -> bool {
+        !self.foreign.is_empty() && self.foreign.contains_key(&prefix)
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! Decides every write to the routing table; knows no socket and no clock, so that its rules can
 //! be tested without a kernel. `thread.rs` carries its batches to the kernel and its answers back.
-//! `wishes.rs` and `kernel.rs` bring the two sides up to date, `writes.rs` closes the gap.
+//! `wishes.rs`, `kernel.rs` and `comparison.rs` bring the two sides up to date, `writes.rs` closes
+//! the gap; `entry.rs` is how a route is remembered.
 //!
 //! Rules: a route that is not ours is never replaced, and never stands beside one of ours with the
 //! same destination. Ours are those with our protocol number in our table. Routes of ours that
 //! nobody wants (an earlier run left them) go once a relay that remembers its bindings has told all
-//! of them; without a store they stay until somebody wants or removes their destination.
+//! of them; without a store they stay until somebody wants or removes their destination. Nothing is
+//! written before the table was read once.
 
+mod comparison;
+mod entry;
 mod kernel;
 mod policy;
 mod wishes;
@@ -17,16 +21,21 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-use relay_core::input::{RouteOutcome, RouteRefusal};
+use relay_core::input::RouteOutcome;
 use relay_core::types::{IfIndex, Prefix};
 
-use super::objects::{RouteKey, Target};
+use super::hops::{HopId, Hops};
+use super::objects::{KernelRoute, RouteKey, Target};
+use super::slots::Slots;
 use crate::counters::Counters;
+use comparison::Comparison;
+use entry::{HURRIED, LOST, QUEUED, SEEN, UNTOLD};
 
+pub use entry::{Entry, Key, State};
 pub use policy::Policy;
 
 /// One message to the kernel.
@@ -36,95 +45,85 @@ pub struct Write {
     pub key: RouteKey,
     /// `Some`: create it, where nothing is; `None`: delete it.
     pub target: Option<Target>,
+    at: u32,
+    hop: Option<HopId>,
 }
 
-/// What became of a wanted route.
+/// How soon something is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
-    /// To be written.
-    Pending,
-    /// In the kernel.
-    Installed,
-    /// Not in the kernel.
-    Refused(RouteRefusal),
+pub enum Pace {
+    /// A Reply may wait for it.
+    Now,
+    /// One of many.
+    InTurn,
 }
 
-/// One destination with one metric.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// What must be, and the version of that wish. `None`: nothing must be.
-    pub wanted: Option<(Target, u64)>,
-    /// What is there, as far as we know.
-    pub present: Option<Target>,
-    /// Of what is wanted.
-    pub state: State,
-    /// Nobody wants it, and it is to go.
-    remove: bool,
-    /// It was there and somebody else took it away.
-    lost: bool,
-    /// In the list of those to look at.
-    queued: bool,
-    /// Came again since the resend began.
-    fresh: bool,
-}
-
-impl Entry {
-    fn new() -> Self {
-        Self {
-            wanted: None,
-            present: None,
-            state: State::Pending,
-            remove: false,
-            lost: false,
-            queued: false,
-            fresh: true,
-        }
-    }
+/// A route that is not ours, as far as somebody who finds it in the way wants to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Foreign {
+    /// Who made it.
+    pub protocol: u8,
+    /// Of several the lowest.
+    pub metric: u32,
+    /// Where it leads.
+    pub interface: Option<IfIndex>,
 }
 
 /// Repaired routes that are told one by one between two looks; all of them are counted. An interface
 /// that comes back brings all its routes with it.
 const REPAIRED_MAX: usize = 256;
 
-/// Destination and metric: one route in the kernel.
-type Key = (Prefix, u32);
-
 /// See the file's header.
 #[derive(Debug)]
 pub struct Follower {
     policy: Policy,
-    entries: BTreeMap<Key, Entry>,
-    /// Destinations of routes in our table that are not ours.
-    foreign: HashSet<Prefix>,
+    /// Where routes lead; neighbour entries stand there too.
+    pub hops: Hops,
+    routes: Slots<Entry>,
+    /// Metrics other than that of leases that routes of ours had.
+    strays: BTreeSet<u32>,
+    /// Routes in our table that are not ours.
+    foreign: HashMap<Prefix, Foreign>,
     up: HashSet<IfIndex>,
-    queue: VecDeque<Key>,
-    /// By destination: bounded by the number of routes, however slow the reader.
-    outcomes: HashMap<Prefix, RouteOutcome>,
+    hurried: VecDeque<u32>,
+    queue: VecDeque<u32>,
+    untold: VecDeque<u32>,
     /// Put back since the last look, at most [`REPAIRED_MAX`].
     repaired: Vec<(Prefix, Target)>,
     /// Pending, installed, refused.
     counts: [u64; 3],
     /// What we believe may be wrong: compare with the kernel.
     doubt: bool,
+    /// The table was read once, nothing is written before.
+    is_known: bool,
+    /// The kernel refused a write since the last look.
+    was_refused: bool,
     /// Everything that is wanted is known: all other routes of ours are leftovers.
     owns_all: bool,
+    comparison: Option<Comparison>,
     counters: Arc<Counters>,
 }
 
 impl Follower {
-    /// With no wish and an empty kernel; [`Follower::compare`] says what there is.
+    /// With no wish and an unknown kernel; a comparison says what there is.
     pub fn new(policy: Policy, counters: Arc<Counters>) -> Self {
         let mut follower = Self {
             policy,
-            entries: BTreeMap::new(),
-            foreign: HashSet::new(),
+            hops: Hops::default(),
+            routes: Slots::default(),
+            strays: BTreeSet::new(),
+            foreign: HashMap::new(),
             up: HashSet::new(),
+            hurried: VecDeque::new(),
             queue: VecDeque::new(),
-            outcomes: HashMap::new(),
+            untold: VecDeque::new(),
             repaired: Vec::new(),
             counts: [0; 3],
             doubt: true,
+            is_known: false,
+            was_refused: false,
             owns_all: false,
+            comparison: None,
             counters,
         };
         follower.want_aggregates();
@@ -136,10 +135,16 @@ impl Follower {
         &self.policy
     }
 
-    /// All entries from a destination on, for `show routes`.
-    pub fn entries_after(&self, after: Option<Key>) -> impl Iterator<Item = (&Key, &Entry)> {
-        let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        self.entries.range((start, std::ops::Bound::Unbounded))
+    /// The entries of some slots from one on, for `show routes`; where to go on.
+    pub fn page(&self, from: u32, slots: u32) -> (impl Iterator<Item = &Entry>, Option<u32>) {
+        let end = from.saturating_add(slots).min(self.routes.end());
+        let entries = (from..end).filter_map(|at| self.routes.get(at));
+        (entries, (end < self.routes.end()).then_some(end))
+    }
+
+    /// The route of somebody else to this destination.
+    pub fn foreign(&self, prefix: Prefix) -> Option<Foreign> {
+        self.foreign.get(&prefix).copied()
     }
 
     /// Whether the kernel should be asked for all routes.
@@ -152,33 +157,58 @@ impl Follower {
         self.doubt = true;
     }
 
-    /// Whether something is to be written or settled.
-    pub fn has_work(&self) -> bool {
-        !self.queue.is_empty()
+    /// Whether the table was read once.
+    pub fn is_known(&self) -> bool {
+        self.is_known
     }
 
-    /// What became of routes since the last call.
-    pub fn take_outcomes(&mut self) -> Vec<RouteOutcome> {
-        self.outcomes.drain().map(|(_, outcome)| outcome).collect()
+    /// Whether somebody may wait for a write.
+    pub fn has_hurried_work(&self) -> bool {
+        self.is_known && !self.hurried.is_empty()
+    }
+
+    /// Whether something is to be written or settled.
+    pub fn has_work(&self) -> bool {
+        self.is_known && !(self.hurried.is_empty() && self.queue.is_empty())
+    }
+
+    /// Whether the kernel refused a write since the last call.
+    pub fn take_refused(&mut self) -> bool {
+        std::mem::take(&mut self.was_refused)
+    }
+
+    /// What became of at most `max` routes since the last call.
+    pub fn take_outcomes(&mut self, max: usize) -> Vec<RouteOutcome> {
+        let mut outcomes = Vec::with_capacity(max.min(self.untold.len()));
+        while outcomes.len() < max
+            && let Some(at) = self.untold.pop_front()
+        {
+            let Some(entry) = self.routes.get_mut(at).filter(|entry| entry.has(UNTOLD)) else {
+                continue;
+            };
+            entry.take(UNTOLD);
+            let result = match entry.state() {
+                State::Pending => continue,
+                State::Installed => Ok(()),
+                State::Refused(why) => Err(why),
+            };
+            outcomes.push(RouteOutcome {
+                prefix: entry.prefix(),
+                version: entry.version,
+                result,
+            });
+        }
+        outcomes
+    }
+
+    /// Whether [`Follower::take_outcomes`] has more.
+    pub fn has_outcomes(&self) -> bool {
+        !self.untold.is_empty()
     }
 
     /// Routes that were put back since the last call.
     pub fn take_repaired(&mut self) -> Vec<(Prefix, Target)> {
         std::mem::take(&mut self.repaired)
-    }
-
-    /// Outcomes that could not be handed on; newer ones win.
-    pub fn give_back(&mut self, outcomes: Vec<RouteOutcome>) {
-        for outcome in outcomes {
-            self.outcomes.entry(outcome.prefix).or_insert(outcome);
-        }
-    }
-
-    fn set_state(&mut self, key: Key, state: State) {
-        let entry = self.entries.get_mut(&key).expect("the caller has it");
-        let old = std::mem::replace(&mut entry.state, state);
-        self.counts[state_slot(old)] -= 1;
-        self.counts[state_slot(state)] += 1;
     }
 
     /// Shows the gauges.
@@ -190,33 +220,85 @@ impl Follower {
         routes.failed.set(failed);
     }
 
-    fn entry(&mut self, key: Key) -> &mut Entry {
-        self.entries.entry(key).or_insert_with(Entry::new)
+    fn set_state(&mut self, at: u32, state: State) {
+        let entry = self.entry(at);
+        let old = entry.state();
+        entry.set_state(state);
+        self.counts[state_slot(old)] -= 1;
+        self.counts[state_slot(state)] += 1;
     }
 
-    fn look_at(&mut self, key: Key) {
-        let Some(entry) = self.entries.get_mut(&key) else {
-            return;
-        };
-        if !std::mem::replace(&mut entry.queued, true) {
-            self.queue.push_back(key);
+    /// The entry of a key, made where there is none.
+    fn at(&mut self, key: Key) -> u32 {
+        self.routes.find_or_insert(key, || Entry::new(key))
+    }
+
+    /// An entry that is known to be there.
+    fn entry(&mut self, at: u32) -> &mut Entry {
+        self.routes.get_mut(at).expect("the caller has it")
+    }
+
+    fn set_present(&mut self, at: u32, hop: Option<HopId>) {
+        let is_comparing = self.comparison.is_some();
+        let entry = self.entry(at);
+        let old = std::mem::replace(&mut entry.present, hop);
+        // Newer than what the dump under way may still say of it.
+        if is_comparing {
+            entry.set(SEEN);
+        }
+        if let Some(old) = old {
+            self.hops.give_back(old);
         }
     }
 
-    fn look_at_wanted(&mut self, prefix: Prefix) {
-        let keys: Vec<Key> = self
-            .entries
-            .range((prefix, 0)..=(prefix, u32::MAX))
-            .filter(|(_, entry)| entry.wanted.is_some())
-            .map(|(key, _)| *key)
-            .collect();
-        keys.into_iter().for_each(|key| self.look_at(key));
+    /// It is not there any more, by whoever's hand but ours.
+    fn lose(&mut self, at: u32) {
+        let entry = self.entry(at);
+        if entry.present.is_some() && entry.wanted.is_some() {
+            entry.set(LOST);
+            self.set_state(at, State::Pending);
+        }
+        self.set_present(at, None);
+        self.look_at(at, Pace::InTurn);
     }
 
-    fn is_wanted(&self, prefix: Prefix) -> bool {
-        self.entries
-            .range((prefix, 0)..=(prefix, u32::MAX))
-            .any(|(_, entry)| entry.wanted.is_some())
+    fn look_at(&mut self, at: u32, pace: Pace) {
+        let Some(entry) = self.routes.get_mut(at) else {
+            return;
+        };
+        let (flag, queue) = match pace {
+            Pace::Now => (HURRIED, &mut self.hurried),
+            Pace::InTurn => (QUEUED, &mut self.queue),
+        };
+        if !entry.has(flag) {
+            entry.set(flag);
+            queue.push_back(at);
+        }
+    }
+
+    /// The wanted routes to a destination: a lease, an aggregate, or both.
+    fn wanted_at(&self, prefix: Prefix) -> impl Iterator<Item = u32> {
+        let metrics = [self.policy.metric, self.policy.aggregate_metric()];
+        metrics.into_iter().filter_map(move |metric| {
+            let at = self.routes.find(&(prefix, metric))?;
+            self.routes.get(at)?.wanted.map(|_| at)
+        })
+    }
+
+    fn look_at_wanted(&mut self, prefix: Prefix) {
+        let wanted: Vec<u32> = self.wanted_at(prefix).collect();
+        wanted
+            .into_iter()
+            .for_each(|at| self.look_at(at, Pace::InTurn));
+    }
+
+    fn forget(&mut self, at: u32) {
+        if let Some(entry) = self.routes.remove(at) {
+            debug_assert!(entry.wanted.is_none(), "somebody wants it");
+            if let Some(present) = entry.present {
+                self.hops.give_back(present);
+            }
+        }
     }
 }
 
@@ -228,16 +310,13 @@ fn state_slot(state: State) -> usize {
     }
 }
 
-fn is_aggregate(entry: &Entry) -> bool {
-    entry
-        .wanted
-        .is_some_and(|(target, _)| target == Target::Unreachable)
-}
-
-fn wanted_interface(entry: &Entry) -> Option<IfIndex> {
-    match entry.wanted?.0 {
-        Target::Via { interface, .. } => Some(interface),
-        Target::Unreachable | Target::Other => None,
+impl From<&KernelRoute> for Foreign {
+    fn from(route: &KernelRoute) -> Self {
+        Self {
+            protocol: route.protocol,
+            metric: route.metric,
+            interface: route.interface,
+        }
     }
 }
 

@@ -31,7 +31,16 @@ fn route(protocol: u8, metric: u32, target: Target) -> KernelRoute {
         protocol,
         metric,
         target,
+        interface: next_hop(target).map(|(_, interface)| interface),
     }
+}
+
+/// A whole comparison with these routes, or an empty table.
+fn compare(follower: &mut Follower, routes: &[KernelRoute]) {
+    follower.comparison_begins();
+    routes.iter().for_each(|route| follower.compare(route));
+    follower.dump_ended();
+    while !follower.walk(1) {}
 }
 
 fn put(gateway: &str, version: u64) -> RouteChange {
@@ -67,14 +76,14 @@ fn follower() -> Follower {
         aggregates: Vec::new(),
     };
     let mut follower = Follower::new(policy, Arc::default());
-    follower.interfaces_changed(&interfaces(true));
-    follower.compare(&[], HashSet::new());
+    follower.interfaces_changed(&interfaces(true), &HashSet::new());
+    compare(&mut follower, &[]);
     follower
 }
 
 /// The writes of one batch as text, all of which the kernel takes.
 fn batch(follower: &mut Follower) -> Vec<String> {
-    let batch = follower.next_batch(128);
+    let batch = follower.next_batch(128, Pace::InTurn);
     follower.written(&batch, Some(&[]));
     batch.iter().map(text).collect()
 }
@@ -91,19 +100,22 @@ fn text(write: &Write) -> String {
 }
 
 fn results(follower: &mut Follower) -> Vec<(u64, Result<(), RouteRefusal>)> {
-    let outcomes = follower.take_outcomes();
+    let outcomes = follower.take_outcomes(100);
     outcomes.iter().map(|o| (o.version, o.result)).collect()
 }
 
 #[test]
 fn older_wish_never_overrides_a_newer_one() {
     let mut follower = follower();
-    follower.apply(put("fe80::2", 5));
-    follower.apply(put("fe80::1", 4));
-    follower.apply(RouteChange::Remove {
-        prefix: prefix("2001:db8::"),
-        version: 3,
-    });
+    follower.apply(put("fe80::2", 5), Pace::Now);
+    follower.apply(put("fe80::1", 4), Pace::Now);
+    follower.apply(
+        RouteChange::Remove {
+            prefix: prefix("2001:db8::"),
+            version: 3,
+        },
+        Pace::Now,
+    );
 
     assert_eq!(batch(&mut follower), ["create 2070 via fe80::2"]);
     assert_eq!(results(&mut follower), [(5, Ok(()))]);
@@ -112,11 +124,11 @@ fn older_wish_never_overrides_a_newer_one() {
 #[test]
 fn same_wish_again_is_answered_without_a_write() {
     let mut follower = follower();
-    follower.apply(put("fe80::1", 1));
+    follower.apply(put("fe80::1", 1), Pace::Now);
     batch(&mut follower);
-    follower.take_outcomes();
+    follower.take_outcomes(100);
 
-    follower.apply(put("fe80::1", 2));
+    follower.apply(put("fe80::1", 2), Pace::Now);
 
     assert!(batch(&mut follower).is_empty());
     assert_eq!(results(&mut follower), [(2, Ok(()))]);
@@ -125,14 +137,14 @@ fn same_wish_again_is_answered_without_a_write() {
 #[test]
 fn unexpected_route_in_the_place_is_looked_at_before_anything_is_written() {
     let mut follower = follower();
-    follower.apply(put("fe80::1", 1));
-    let writes = follower.next_batch(128);
+    follower.apply(put("fe80::1", 1), Pace::Now);
+    let writes = follower.next_batch(128, Pace::InTurn);
     follower.written(&writes, Some(&[(0, libc::EEXIST)]));
     assert!(follower.in_doubt());
     assert!(batch(&mut follower).is_empty());
-    assert!(follower.take_outcomes().is_empty());
+    assert!(follower.take_outcomes(100).is_empty());
 
-    follower.compare(&[route(207, 2070, via("fe80::7"))], HashSet::new());
+    compare(&mut follower, &[route(207, 2070, via("fe80::7"))]);
 
     assert_eq!(
         batch(&mut follower),
@@ -144,12 +156,12 @@ fn unexpected_route_in_the_place_is_looked_at_before_anything_is_written() {
 #[test]
 fn lost_answers_lead_to_a_comparison_and_only_differences_are_written() {
     let mut follower = follower();
-    follower.apply(put("fe80::1", 1));
-    let writes = follower.next_batch(128);
+    follower.apply(put("fe80::1", 1), Pace::Now);
+    let writes = follower.next_batch(128, Pace::InTurn);
     follower.written(&writes, None);
     assert!(follower.in_doubt());
 
-    follower.compare(&[route(207, 2070, via("fe80::1"))], HashSet::new());
+    compare(&mut follower, &[route(207, 2070, via("fe80::1"))]);
 
     assert!(batch(&mut follower).is_empty());
     assert_eq!(results(&mut follower), [(1, Ok(()))]);
@@ -158,12 +170,12 @@ fn lost_answers_lead_to_a_comparison_and_only_differences_are_written() {
 #[test]
 fn foreign_route_found_by_comparison_makes_ours_give_way() {
     let mut follower = follower();
-    follower.apply(put("fe80::1", 1));
+    follower.apply(put("fe80::1", 1), Pace::Now);
     batch(&mut follower);
-    follower.take_outcomes();
+    follower.take_outcomes(100);
 
-    let ours = [route(207, 2070, via("fe80::1"))];
-    follower.compare(&ours, HashSet::from([prefix("2001:db8::")]));
+    let both = [route(207, 2070, via("fe80::1")), route(4, 9, Target::Other)];
+    compare(&mut follower, &both);
 
     assert_eq!(batch(&mut follower), ["delete 2070"]);
     let refused = Err(RouteRefusal::ForeignRoute);
@@ -177,7 +189,7 @@ fn foreign_routes_of_other_tables_do_not_matter() {
     foreign.table = 1000;
     follower.kernel_changed(&foreign, true);
 
-    follower.apply(put("fe80::1", 1));
+    follower.apply(put("fe80::1", 1), Pace::Now);
 
     assert_eq!(batch(&mut follower), ["create 2070 via fe80::1"]);
 }
@@ -185,13 +197,13 @@ fn foreign_routes_of_other_tables_do_not_matter() {
 #[test]
 fn kernel_error_is_reported_and_tried_again_at_the_next_comparison() {
     let mut follower = follower();
-    follower.apply(put("fe80::1", 1));
-    let writes = follower.next_batch(128);
+    follower.apply(put("fe80::1", 1), Pace::Now);
+    let writes = follower.next_batch(128, Pace::InTurn);
     follower.written(&writes, Some(&[(0, libc::ENOMEM)]));
     let refused = Err(RouteRefusal::Kernel(libc::ENOMEM));
     assert_eq!(results(&mut follower), [(1, refused)]);
 
-    follower.compare(&[], HashSet::new());
+    compare(&mut follower, &[]);
 
     assert_eq!(batch(&mut follower), ["create 2070 via fe80::1"]);
     assert_eq!(results(&mut follower), [(1, Ok(()))]);
@@ -200,13 +212,13 @@ fn kernel_error_is_reported_and_tried_again_at_the_next_comparison() {
 #[test]
 fn nothing_is_written_to_an_interface_that_is_down() {
     let mut follower = follower();
-    follower.interfaces_changed(&interfaces(false));
-    follower.apply(put("fe80::1", 1));
+    follower.interfaces_changed(&interfaces(false), &HashSet::new());
+    follower.apply(put("fe80::1", 1), Pace::Now);
     assert!(batch(&mut follower).is_empty());
     let refused = Err(RouteRefusal::Kernel(libc::ENETDOWN));
     assert_eq!(results(&mut follower), [(1, refused)]);
 
-    follower.interfaces_changed(&interfaces(true));
+    follower.interfaces_changed(&interfaces(true), &HashSet::new());
 
     assert_eq!(batch(&mut follower), ["create 2070 via fe80::1"]);
 }
@@ -214,23 +226,27 @@ fn nothing_is_written_to_an_interface_that_is_down() {
 #[test]
 fn route_of_ours_that_nobody_wants_stays_until_it_is_removed() {
     let mut follower = follower();
-    follower.compare(&[route(207, 2070, via("fe80::1"))], HashSet::new());
+    compare(&mut follower, &[route(207, 2070, via("fe80::1"))]);
     assert!(batch(&mut follower).is_empty());
 
-    follower.apply(RouteChange::Remove {
-        prefix: prefix("2001:db8::"),
-        version: 1,
-    });
+    follower.apply(
+        RouteChange::Remove {
+            prefix: prefix("2001:db8::"),
+            version: 1,
+        },
+        Pace::Now,
+    );
 
     assert_eq!(batch(&mut follower), ["delete 2070"]);
-    assert_eq!(follower.entries_after(None).count(), 0);
+    assert_eq!(follower.routes.iter().count(), 0);
+    assert_eq!(follower.hops.iter_mut().count(), 0);
 }
 
 #[test]
 fn gauges_add_up_to_the_wanted_routes() {
     let mut follower = follower();
-    follower.apply(put("fe80::1", 1));
-    follower.apply(put("fe80::2", 2));
+    follower.apply(put("fe80::1", 1), Pace::Now);
+    follower.apply(put("fe80::2", 2), Pace::Now);
     assert_eq!(follower.counts, [1, 0, 0]);
     batch(&mut follower);
     assert_eq!(follower.counts, [0, 1, 0]);
@@ -239,10 +255,173 @@ fn gauges_add_up_to_the_wanted_routes() {
     follower.kernel_changed(&foreign, true);
     batch(&mut follower);
     assert_eq!(follower.counts, [0, 0, 1]);
-    follower.apply(RouteChange::Remove {
-        prefix: prefix("2001:db8::"),
-        version: 3,
-    });
+    follower.apply(
+        RouteChange::Remove {
+            prefix: prefix("2001:db8::"),
+            version: 3,
+        },
+        Pace::Now,
+    );
 
     assert_eq!(follower.counts, [0, 0, 0]);
+}
+
+fn remove(version: u64) -> RouteChange {
+    RouteChange::Remove {
+        prefix: prefix("2001:db8::"),
+        version,
+    }
+}
+
+/// A follower whose one route is in the kernel.
+fn installed() -> Follower {
+    let mut follower = follower();
+    follower.apply(put("fe80::1", 1), Pace::Now);
+    batch(&mut follower);
+    follower.take_outcomes(100);
+    follower
+}
+
+#[test]
+fn nothing_is_written_before_the_table_was_read() {
+    let mut follower = Follower::new(follower().policy, Arc::default());
+    follower.interfaces_changed(&interfaces(true), &HashSet::new());
+    follower.apply(put("fe80::1", 1), Pace::Now);
+    assert!(!follower.has_work() && batch(&mut follower).is_empty());
+
+    compare(&mut follower, &[route(207, 2070, via("fe80::1"))]);
+
+    assert!(batch(&mut follower).is_empty());
+    assert_eq!(results(&mut follower), [(1, Ok(()))]);
+}
+
+#[test]
+fn wish_that_somebody_waits_for_overtakes_the_many() {
+    let mut follower = follower();
+    let other = Route {
+        prefix: prefix("2001:db8:1::"),
+        gateway: "fe80::2".parse().unwrap(),
+        interface: ACCESS,
+        version: 1,
+    };
+    follower.apply(RouteChange::Put(other), Pace::InTurn);
+    follower.apply(put("fe80::1", 2), Pace::Now);
+
+    let first = follower.next_batch(128, Pace::Now);
+
+    assert_eq!(first.len(), 1);
+    assert_eq!(first[0].key.prefix, prefix("2001:db8::"));
+    follower.written(&first, Some(&[]));
+    assert!(!follower.has_hurried_work());
+    assert_eq!(batch(&mut follower), ["create 2070 via fe80::2"]);
+}
+
+#[test]
+fn route_that_a_comparison_misses_is_put_back_and_counted() {
+    let mut follower = installed();
+
+    compare(&mut follower, &[]);
+
+    assert_eq!(follower.counts, [1, 0, 0]);
+    assert_eq!(batch(&mut follower), ["create 2070 via fe80::1"]);
+    assert_eq!(follower.counters.routes.repaired.get(), 1);
+    assert_eq!(results(&mut follower), [(1, Ok(()))]);
+}
+
+/// The dump was made before, and is read after the write.
+#[test]
+fn what_is_written_during_a_comparison_is_newer_than_its_dump() {
+    let mut follower = installed();
+    follower.comparison_begins();
+    follower.apply(remove(2), Pace::Now);
+    assert_eq!(batch(&mut follower), ["delete 2070"]);
+
+    follower.compare(&route(207, 2070, via("fe80::1")));
+    follower.apply(put("fe80::1", 3), Pace::Now);
+
+    assert_eq!(batch(&mut follower), ["create 2070 via fe80::1"]);
+    follower.dump_ended();
+    while !follower.walk(1) {}
+    assert!(batch(&mut follower).is_empty());
+    assert_eq!(follower.counts, [0, 1, 0]);
+}
+
+#[test]
+fn what_is_heard_during_a_comparison_is_newer_than_its_dump() {
+    let mut follower = installed();
+    let there = route(207, 2070, via("fe80::1"));
+    follower.comparison_begins();
+    follower.kernel_changed(&there, false);
+
+    follower.compare(&there);
+    follower.dump_ended();
+    while !follower.walk(1) {}
+
+    assert_eq!(batch(&mut follower), ["create 2070 via fe80::1"]);
+}
+
+#[test]
+fn foreign_route_that_a_comparison_does_not_find_any_more_is_in_nobodys_way() {
+    let mut follower = installed();
+    follower.kernel_changed(&route(4, 100, Target::Other), true);
+    assert_eq!(batch(&mut follower), ["delete 2070"]);
+    let refused = Err(RouteRefusal::ForeignRoute);
+    assert_eq!(results(&mut follower), [(1, refused)]);
+
+    compare(&mut follower, &[]);
+
+    assert_eq!(batch(&mut follower), ["create 2070 via fe80::1"]);
+    assert_eq!(results(&mut follower), [(1, Ok(()))]);
+}
+
+/// Down and up again before anybody looked: its routes went all the same.
+#[test]
+fn interface_that_fell_for_a_moment_lost_its_routes() {
+    let mut follower = installed();
+
+    follower.interfaces_changed(&interfaces(true), &HashSet::from([ACCESS]));
+
+    assert_eq!(batch(&mut follower), ["create 2070 via fe80::1"]);
+    assert_eq!(follower.counters.routes.repaired.get(), 1);
+}
+
+#[test]
+fn leftover_of_an_earlier_life_goes_when_everything_wanted_is_known() {
+    let mut follower = follower();
+    compare(&mut follower, &[route(207, 2070, via("fe80::1"))]);
+
+    follower.resend_begins();
+    follower.resend_ends(false);
+    assert!(batch(&mut follower).is_empty());
+    follower.resend_begins();
+    follower.resend_ends(true);
+
+    assert_eq!(batch(&mut follower), ["delete 2070"]);
+    assert_eq!(follower.routes.iter().count(), 0);
+}
+
+#[test]
+fn outcomes_are_taken_in_pieces_and_each_once() {
+    let mut follower = installed();
+    for version in 2..5 {
+        follower.apply(put("fe80::1", version), Pace::InTurn);
+    }
+    let another = KernelRoute {
+        prefix: prefix("2001:db8:1::"),
+        ..route(207, 2070, via("fe80::1"))
+    };
+    follower.kernel_changed(&another, true);
+    follower.apply(
+        RouteChange::Put(Route {
+            prefix: another.prefix,
+            gateway: "fe80::1".parse().unwrap(),
+            interface: ACCESS,
+            version: 9,
+        }),
+        Pace::InTurn,
+    );
+
+    assert_eq!(follower.take_outcomes(1).len(), 1);
+    assert_eq!(follower.take_outcomes(1).len(), 1);
+    assert!(follower.take_outcomes(100).is_empty() && !follower.has_outcomes());
 }

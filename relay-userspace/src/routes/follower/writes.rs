@@ -1,149 +1,165 @@
 //! The writes between what is wanted and what exists, and what the kernel makes of them.
 
-use std::collections::HashMap;
+use relay_core::input::RouteRefusal;
 
-use relay_core::input::{RouteOutcome, RouteRefusal};
+use super::entry::{Entry, HURRIED, LOST, QUEUED, REMOVE, UNTOLD};
+use super::{Follower, Pace, REPAIRED_MAX, State, Write};
+use crate::routes::hops::HopId;
+use crate::routes::objects::RouteKey;
+use crate::routes::slots::Record;
 
-use super::{Follower, Key, REPAIRED_MAX, State, Write, wanted_interface};
-use crate::routes::objects::{RouteKey, Target};
+/// Entries looked at for each write that a batch may hold: most of a million may need none.
+const LOOKS_PER_WRITE: usize = 16;
 
 impl Follower {
-    /// The next writes, at most `max`, in the order in which they must be done. Every batch is
-    /// answered by [`Follower::written`].
-    pub fn next_batch(&mut self, max: usize) -> Vec<Write> {
-        let mut batch = Vec::with_capacity(max.min(self.queue.len() * 2));
+    /// The next writes, at most `max`, in the order in which they must be done; with
+    /// [`Pace::Now`] only those that cannot wait. Every batch is answered by
+    /// [`Follower::written`].
+    pub fn next_batch(&mut self, max: usize, pace: Pace) -> Vec<Write> {
+        let mut batch = Vec::new();
+        if !self.is_known {
+            return batch;
+        }
+        let mut looks = max * LOOKS_PER_WRITE;
         // A change of next hop takes two writes.
-        while batch.len() + 2 <= max {
-            let Some(key) = self.queue.pop_front() else {
+        while batch.len() + 2 <= max && looks > 0 {
+            looks -= 1;
+            let (at, flags) = if let Some(at) = self.hurried.pop_front() {
+                (at, HURRIED)
+            } else if let Some(at) = self.queue.pop_front_if(|_| pace == Pace::InTurn) {
+                (at, QUEUED)
+            } else {
                 break;
             };
-            self.plan(key, &mut batch);
+            // Its number may be another's by now.
+            let entry = self.routes.get_mut(at).filter(|entry| entry.has(flags));
+            if let Some(entry) = entry {
+                entry.take(HURRIED | QUEUED);
+                let entry = *entry;
+                self.plan(at, &entry, &mut batch);
+            }
         }
         batch
     }
 
-    fn plan(&mut self, key: Key, batch: &mut Vec<Write>) {
-        let foreign = self.foreign.contains(&key.0);
-        let Some(entry) = self.entries.get_mut(&key) else {
-            return;
+    fn plan(&mut self, at: u32, entry: &Entry, batch: &mut Vec<Write>) {
+        let (prefix, metric) = entry.key();
+        let write = |hop: Option<HopId>, target| Write {
+            key: RouteKey {
+                prefix,
+                table: self.policy.table,
+                protocol: self.policy.protocol,
+                metric,
+            },
+            target,
+            at,
+            hop,
         };
-        entry.queued = false;
-        let route = RouteKey {
-            prefix: key.0,
-            table: self.policy.table,
-            protocol: self.policy.protocol,
-            metric: key.1,
-        };
-        let delete = Write {
-            key: route,
-            target: None,
-        };
-        let Some((target, _)) = entry.wanted else {
+        let Some(wanted) = entry.wanted else {
             match entry.present {
-                Some(_) if entry.remove => batch.push(delete),
+                Some(_) if entry.has(REMOVE) => batch.push(write(None, None)),
                 Some(_) => {}
-                None => drop(self.entries.remove(&key)),
+                None => self.forget_gone(at),
             }
             return;
         };
-        if entry.present.is_some() && (foreign || entry.present != Some(target)) {
-            batch.push(delete);
+        let is_foreign = self.is_foreign(prefix);
+        if entry.present.is_some() && (is_foreign || entry.present != entry.wanted) {
+            batch.push(write(None, None));
         }
-        if foreign {
-            self.settle(key, State::Refused(RouteRefusal::ForeignRoute));
-        } else if entry.present == Some(target) {
-            entry.lost = false;
-            self.settle(key, State::Installed);
-        } else if wanted_interface(entry).is_some_and(|interface| !self.up.contains(&interface)) {
-            self.settle(key, State::Refused(RouteRefusal::Kernel(libc::ENETDOWN)));
+        let interface = self.hops.interface(wanted);
+        if is_foreign {
+            self.settle(at, State::Refused(RouteRefusal::ForeignRoute));
+        } else if entry.present == entry.wanted {
+            self.entry(at).take(LOST);
+            self.settle(at, State::Installed);
+        } else if interface.is_some_and(|interface| !self.up.contains(&interface)) {
+            self.settle(at, State::Refused(RouteRefusal::Kernel(libc::ENETDOWN)));
         } else {
-            batch.push(Write {
-                key: route,
-                target: Some(target),
-            });
+            batch.push(write(Some(wanted), Some(self.hops.target(wanted))));
         }
     }
 
-    /// What the kernel made of a batch: index and errno of each write that it refused. `None`:
-    /// nobody knows.
+    /// What the kernel made of a batch: index and errno of each write that it refused, in order.
+    /// `None`: nobody knows.
     pub fn written(&mut self, batch: &[Write], errors: Option<&[(usize, i32)]>) {
         let Some(errors) = errors else {
             self.doubt = true;
             return;
         };
-        let errors: HashMap<usize, i32> = errors.iter().copied().collect();
+        let mut errors = errors.iter().peekable();
         for (index, write) in batch.iter().enumerate() {
-            let errno = errors.get(&index).copied().unwrap_or(0);
-            match write.target {
-                Some(target) => self.created((write.key.prefix, write.key.metric), target, errno),
-                None => self.deleted((write.key.prefix, write.key.metric), errno),
+            let errno = errors.next_if(|(at, _)| *at == index).map_or(0, |it| it.1);
+            match write.hop {
+                Some(hop) => self.created(write.at, hop, errno),
+                None => self.deleted(write.at, errno),
             }
         }
         self.publish_counts();
     }
 
-    fn created(&mut self, key: Key, target: Target, errno: i32) {
-        let Some(entry) = self.entries.get_mut(&key) else {
-            return;
-        };
+    fn created(&mut self, at: u32, hop: HopId, errno: i32) {
         match errno {
             0 => {
-                entry.present = Some(target);
-                if std::mem::take(&mut entry.lost) {
+                self.hops.take_again(hop);
+                self.set_present(at, Some(hop));
+                let entry = self.entry(at);
+                if entry.take(LOST) {
+                    let prefix = entry.prefix();
                     self.counters.routes.repaired.inc();
                     if self.repaired.len() < REPAIRED_MAX {
-                        self.repaired.push((key.0, target));
+                        self.repaired.push((prefix, self.hops.target(hop)));
                     }
                 }
-                self.settle(key, State::Installed);
+                self.settle(at, State::Installed);
             }
             // Something is there that we do not know of: find out whose it is.
             libc::EEXIST => self.doubt = true,
             errno => {
                 self.counters.routes.errors.inc();
-                self.settle(key, State::Refused(RouteRefusal::Kernel(errno)));
+                self.was_refused = true;
+                self.settle(at, State::Refused(RouteRefusal::Kernel(errno)));
             }
         }
     }
 
-    fn deleted(&mut self, key: Key, errno: i32) {
-        let Some(entry) = self.entries.get_mut(&key) else {
-            return;
-        };
+    fn deleted(&mut self, at: u32, errno: i32) {
         match errno {
             0 | libc::ESRCH | libc::ENOENT | libc::ENODEV => {
-                entry.present = None;
-                if entry.wanted.is_none() {
-                    self.entries.remove(&key);
+                self.set_present(at, None);
+                if self.entry(at).wanted.is_none() {
+                    self.forget_gone(at);
                 }
             }
             _ => {
                 self.counters.routes.errors.inc();
+                self.was_refused = true;
                 self.doubt = true;
             }
         }
     }
 
-    fn settle(&mut self, key: Key, state: State) {
-        let entry = &self.entries[&key];
-        let Some((target, version)) = entry.wanted else {
+    /// Nobody wants it and it is not there. A dump that was begun before may still bring it: then
+    /// it is remembered until that ends.
+    fn forget_gone(&mut self, at: u32) {
+        if self.comparison.is_none() {
+            self.forget(at);
+        }
+    }
+
+    pub(super) fn settle(&mut self, at: u32, state: State) {
+        let entry = self.entry(at);
+        let Some(wanted) = entry.wanted.filter(|_| entry.state() != state) else {
             return;
         };
-        let (prefix, changed) = (key.0, entry.state != state);
-        let result = match state {
-            State::Pending => return,
-            State::Installed => Ok(()),
-            State::Refused(refusal) => Err(refusal),
-        };
-        self.set_state(key, state);
+        self.set_state(at, state);
         // Aggregates are nobody's lease.
-        if changed && target != Target::Unreachable {
-            let outcome = RouteOutcome {
-                prefix,
-                version,
-                result,
-            };
-            self.outcomes.insert(prefix, outcome);
+        if wanted != HopId::UNREACHABLE {
+            let entry = self.entry(at);
+            if !entry.has(UNTOLD) {
+                entry.set(UNTOLD);
+                self.untold.push_back(at);
+            }
         }
     }
 }
