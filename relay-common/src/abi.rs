@@ -9,7 +9,7 @@
 use crate::net::{MacAddr, VlanTags};
 
 /// Number of the layouts in this file; a daemon adopts only maps that bear its own number.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 macro_rules! shared {
     ($ty:ident { $($field:ident @ $at:literal),+ } size $size:literal) => {
@@ -77,12 +77,12 @@ shared!(OwnAddress { address_be @ 0 } size 16);
 pub struct Daemon {
     /// [`LAYOUT`] of the daemon that writes here; 0: none ever did.
     pub layout: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1: it looks at the ring by itself, so frames wake nobody; 0: it waits to be woken.
+    pub quiet: u32,
     /// When the daemon last said that it reads the ring, on `CLOCK_BOOTTIME`.
     pub heartbeat_boot_nanos: u64,
 }
-shared!(Daemon { layout @ 0, reserved @ 4, heartbeat_boot_nanos @ 8 } size 16);
+shared!(Daemon { layout @ 0, quiet @ 4, heartbeat_boot_nanos @ 8 } size 16);
 
 /// A heartbeat older than this means that nobody reads the ring.
 pub const HEARTBEAT_AGE_MAX_NANOS: u64 = 1_000_000_000;

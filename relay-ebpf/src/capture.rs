@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::programs::XdpContext;
 use relay_common::abi::{
-    FLAG_ACCEPT_RELAYED, HEARTBEAT_AGE_MAX_NANOS, LAYOUT, OwnAddress, ROLE_ACCESS,
+    Daemon, FLAG_ACCEPT_RELAYED, HEARTBEAT_AGE_MAX_NANOS, LAYOUT, OwnAddress, ROLE_ACCESS,
 };
 use relay_common::classify::{ALL_RELAY_AGENTS_AND_SERVERS, Datagram, addressed_to};
 use relay_common::maps::DropReason;
@@ -42,15 +42,15 @@ pub fn capture(ctx: &XdpContext, datagram: &Datagram) -> Outcome {
     }
     // SAFETY: reads a clock.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    if !daemon_reads(now) {
+    let Some(daemon) = daemon_that_reads(now) else {
         count_reason(DropReason::NoHeartbeat);
         return Outcome::Passed;
-    }
+    };
     if let Err(reason) = limit::admit(ctx, datagram, ifindex, interface, now) {
         count_reason(reason);
         return Outcome::Dropped;
     }
-    match emit::to_relay(ctx, datagram, ifindex, now) {
+    match emit::to_relay(ctx, datagram, ifindex, now, daemon.quiet != 0) {
         Ok(()) => Outcome::Captured,
         Err(reason) => {
             count_reason(reason);
@@ -68,10 +68,10 @@ fn is_own(destination: [u8; 16]) -> bool {
     unsafe { OWN_ADDRESSES.get(key) }.is_some()
 }
 
-/// Whether a daemon with our layouts said within the last second that it reads the ring.
+/// A daemon with our layouts that said within the last second that it reads the ring.
 #[inline(always)]
-fn daemon_reads(now: u64) -> bool {
-    DAEMON.get(0).is_some_and(|daemon| {
+fn daemon_that_reads(now: u64) -> Option<&'static Daemon> {
+    DAEMON.get(0).filter(|daemon| {
         daemon.layout == LAYOUT
             && now.saturating_sub(daemon.heartbeat_boot_nanos) <= HEARTBEAT_AGE_MAX_NANOS
     })

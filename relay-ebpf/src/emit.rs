@@ -6,6 +6,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
 use relay_common::abi::{FRAME_BYTES_MAX, RECORD_HEADER_BYTES, RecordHeader};
@@ -27,6 +28,7 @@ pub fn to_relay(
     datagram: &Datagram,
     ifindex: u32,
     now: u64,
+    is_quiet: bool,
 ) -> Result<(), DropReason> {
     // SAFETY: reads the length of the frame at hand.
     let frame_bytes = unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) };
@@ -64,7 +66,7 @@ pub fn to_relay(
             ring(),
             scratch.cast(),
             RECORD_HEADER_BYTES as u64 + frame_bytes,
-            0,
+            is_quiet as u64 * BPF_RB_NO_WAKEUP as u64,
         )
     };
     if failed != 0 {

@@ -104,7 +104,7 @@ fn heartbeat_missing_old_or_of_another_layout_passes_and_counts() {
     let now = boot_nanos();
     let daemon = |layout, heartbeat_boot_nanos| Daemon {
         layout,
-        reserved: 0,
+        quiet: 0,
         heartbeat_boot_nanos,
     };
 
@@ -120,6 +120,32 @@ fn heartbeat_missing_old_or_of_another_layout_passes_and_counts() {
     kernel.set_daemon(daemon(LAYOUT, boot_nanos() - 500_000_000));
     assert_eq!(kernel.run_repeatedly(&solicit, 1).0, XDP_DROP);
     assert_eq!(kernel.reason(DropReason::NoHeartbeat), 3);
+}
+
+#[test]
+fn daemon_that_naps_is_not_woken_and_finds_the_frames() {
+    let Some(mut kernel) = Kernel::ready() else {
+        return;
+    };
+    let (waiter, solicit) = (kernel.waiter(), frame("solicit"));
+    let says = |quiet| Daemon {
+        layout: LAYOUT,
+        quiet,
+        heartbeat_boot_nanos: boot_nanos(),
+    };
+
+    kernel.set_daemon(says(1));
+    assert_eq!(kernel.run_repeatedly(&solicit, 3).0, XDP_DROP);
+    assert!(!Kernel::woke(&waiter), "nobody waits");
+    assert_eq!(kernel.drain(), 3);
+
+    kernel.set_daemon(says(0));
+    assert_eq!(kernel.run_repeatedly(&solicit, 1).0, XDP_DROP);
+    assert!(
+        Kernel::woke(&waiter),
+        "a message that comes alone wakes the daemon"
+    );
+    assert_eq!(kernel.drain(), 1);
 }
 
 #[test]

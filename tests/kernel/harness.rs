@@ -8,6 +8,7 @@ use std::time::Duration;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{TestRun, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::time::{ClockId, clock_gettime};
 use relay_common::abi::{
     Daemon, FLAG_ACCEPT_RELAYED, Interface, LAYOUT, OwnAddress, ROLE_ACCESS, RecordHeader,
@@ -209,7 +210,7 @@ impl Kernel {
     pub fn beat(&mut self, heartbeat_boot_nanos: u64) {
         self.set_daemon(Daemon {
             layout: LAYOUT,
-            reserved: 0,
+            quiet: 0,
             heartbeat_boot_nanos,
         });
     }
@@ -250,6 +251,21 @@ impl Kernel {
             "a record holds header and frame and nothing else"
         );
         Some((header, frame.to_vec()))
+    }
+
+    /// Whether the ring woke who waits for it, since `waiter` was made or this was asked last.
+    pub fn woke(waiter: &Epoll) -> bool {
+        let mut events = [EpollEvent::empty()];
+        let count = waiter.wait(&mut events, EpollTimeout::from(20u8));
+        count.expect("an epoll instance") > 0
+    }
+
+    /// Waits for the ring as the daemon does. Of what is in the ring already it hears nothing.
+    pub fn waiter(&self) -> Epoll {
+        let epoll = Epoll::new(EpollCreateFlags::empty()).expect("an epoll instance");
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+        epoll.add(&self.ring, event).expect("a ring can be polled");
+        epoll
     }
 
     /// Throws away what is in the ring; how many records.

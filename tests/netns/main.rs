@@ -13,6 +13,7 @@ mod ldra;
 mod ldra_device;
 mod life;
 mod limits;
+mod naps;
 mod no_loss;
 mod observe;
 mod pcap;

@@ -22,8 +22,11 @@ pub(crate) fn start_capture_of(lab: &mut Lab, node: &str, filter: &str) {
             "--immediate-mode",
             "-i",
             "r1",
+            // Room for as many frames of the longest kind as a burst has.
             "-s",
-            "0",
+            "65535",
+            "-B",
+            "131072",
             "-w",
             &file,
             filter,

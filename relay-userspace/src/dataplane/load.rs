@@ -21,6 +21,8 @@ pub(super) struct Loaded {
     interfaces: HashMap<MapData, u32, abi::Interface>,
     own_addresses: HashMap<MapData, abi::OwnAddress, u32>,
     daemon: Array<MapData, abi::Daemon>,
+    /// What `daemon` holds.
+    said: abi::Daemon,
     /// Captured frames.
     pub(super) ring: RingBuf<MapData>,
     counters: Option<CounterMaps>,
@@ -52,6 +54,11 @@ impl Loaded {
             interfaces: take(&mut ebpf, maps::INTERFACES)?.try_into()?,
             own_addresses: take(&mut ebpf, maps::OWN_ADDRESSES)?.try_into()?,
             daemon: take(&mut ebpf, maps::DAEMON)?.try_into()?,
+            said: abi::Daemon {
+                layout: abi::LAYOUT,
+                quiet: 0,
+                heartbeat_boot_nanos: 0,
+            },
             ring: take(&mut ebpf, maps::DHCP_FRAMES)?.try_into()?,
             counters: Some(counters),
             ebpf,
@@ -112,12 +119,21 @@ impl Loaded {
     }
 
     pub(super) fn write_heartbeat(&mut self, now_nanos: u64) {
-        let daemon = abi::Daemon {
-            layout: abi::LAYOUT,
-            reserved: 0,
-            heartbeat_boot_nanos: now_nanos,
-        };
-        report(maps::DAEMON, self.daemon.set(0, daemon, 0));
+        self.said.heartbeat_boot_nanos = now_nanos;
+        self.write_daemon();
+    }
+
+    pub(super) fn write_quiet(&mut self, is_quiet: bool) {
+        self.said.quiet = u32::from(is_quiet);
+        self.write_daemon();
+    }
+
+    pub(super) const fn is_quiet(&self) -> bool {
+        self.said.quiet != 0
+    }
+
+    fn write_daemon(&mut self) {
+        report(maps::DAEMON, self.daemon.set(0, self.said, 0));
     }
 }
 

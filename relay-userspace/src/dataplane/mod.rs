@@ -198,6 +198,20 @@ impl Dataplane {
         }
     }
 
+    /// Says whether frames are to wake nobody, because the ring is looked at without that.
+    pub fn set_quiet(&mut self, is_quiet: bool) {
+        if let Some(loaded) = &mut self.loaded
+            && loaded.is_quiet() != is_quiet
+        {
+            loaded.write_quiet(is_quiet);
+        }
+    }
+
+    /// What was said last.
+    pub fn is_quiet(&self) -> bool {
+        self.loaded.as_ref().is_some_and(Loaded::is_quiet)
+    }
+
     /// Whether a heartbeat is needed.
     pub fn is_loaded(&self) -> bool {
         self.loaded.is_some()

@@ -9,6 +9,7 @@
 mod commands;
 mod effects;
 mod limiter;
+mod pace;
 mod poll;
 mod ports;
 mod receive;

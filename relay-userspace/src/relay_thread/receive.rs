@@ -51,6 +51,8 @@ pub struct Receiver {
     limiter: Limiter,
     /// When the requests of this round were captured.
     pub captured_at: Vec<u64>,
+    /// Messages that went into the core since [`Receiver::take_count`].
+    taken: usize,
 }
 
 impl Receiver {
@@ -61,7 +63,13 @@ impl Receiver {
             frames: RecvBatch::new(SOCKET_BATCH, SLOT_BYTES, packet::TAG_BYTES),
             limiter: Limiter::new(),
             captured_at: Vec::with_capacity(RING_BATCH + REQUEST_CALLS * SOCKET_BATCH),
+            taken: 0,
         }
+    }
+
+    /// How many messages went into the core since the last call.
+    pub fn take_count(&mut self) -> usize {
+        std::mem::take(&mut self.taken)
     }
 
     /// A bounded number of records from the ring. True: there may be more.
@@ -95,6 +103,7 @@ impl Receiver {
             };
             if client_packet(&from, packet, counters(ports, port), relay, now) {
                 self.captured_at.push(captured_at);
+                self.taken += 1;
             }
         }
         true
@@ -153,6 +162,7 @@ impl Receiver {
         let packet = bytes.get(usize::from(found.ip_offset)..).unwrap_or(&[]);
         if client_packet(&from, packet, &port.counters, relay, now) {
             self.captured_at.push(now.as_nanos());
+            self.taken += 1;
         }
     }
 
@@ -171,6 +181,7 @@ impl Receiver {
     ) -> io::Result<bool> {
         for _ in 0..calls {
             let received = self.udp.receive(socket)?;
+            self.taken += received;
             for at in 0..received {
                 self.datagram(at, ports, relay, now);
             }

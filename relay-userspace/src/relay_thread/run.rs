@@ -13,6 +13,7 @@ use socket2::Socket;
 
 use super::RelayThreadConfig;
 use super::effects::{Exits, Outbox, Surfaces};
+use super::pace::{self, Pace};
 use super::poll::{Poller, Ready, Source};
 use super::ports::{self, Ports};
 use super::receive::{ANSWER_CALLS, REQUEST_CALLS, REQUEST_CALLS_BESIDE_RING, Receiver};
@@ -24,7 +25,7 @@ use crate::dataplane::{Dataplane, DataplaneHandle, Wanted};
 use crate::events::{EventKind, Events};
 use crate::handle::{Command, PortState, Surroundings};
 use crate::net::{packet, udp};
-use crate::routes::Pace;
+use crate::routes;
 use crate::store::Status;
 use crate::surroundings::Numbers;
 use crate::wall_time::{boot_nanos, boot_now};
@@ -52,6 +53,7 @@ pub(super) struct RelayThread {
     receiver: Receiver,
     outbox: Outbox,
     heartbeat_at: Instant,
+    pace: Pace,
 }
 
 struct Sockets {
@@ -106,6 +108,7 @@ impl RelayThread {
             receiver: Receiver::new(),
             outbox: Outbox::default(),
             heartbeat_at: Instant::default(),
+            pace: Pace::default(),
         };
         let wants_server = initial.source_address.is_some();
         for error in thread.apply(initial) {
@@ -175,15 +178,16 @@ impl RelayThread {
         let mut ready = Ready::default();
         let mut busy = false;
         loop {
-            let timeout = if busy {
-                Some(Duration::ZERO)
-            } else {
-                self.due_in()
+            let timeout = match busy {
+                true => Some(Duration::ZERO),
+                false => self.rest(),
             };
             if let Err(error) = self.poller.wait(timeout, &mut ready) {
                 tracing::error!(%error, "the relay thread cannot wait and ends");
                 break;
             }
+            // Who looks without being woken has not been told of frames; there may be some.
+            ready.ring |= timeout == Some(Duration::ZERO);
             // A spurious wake-up costs one empty look at the queue of commands.
             if ready.wake {
                 let _ = nix::unistd::read(self.wake.as_fd(), &mut [0; 8]);
@@ -196,6 +200,22 @@ impl RelayThread {
             }
         }
         self.finish();
+    }
+
+    /// Nothing is left to do: naps while messages gather, where many come. Returns how long to wait for
+    /// the first message otherwise.
+    fn rest(&mut self) -> Option<Duration> {
+        let nap = self.pace.after(boot_now(), self.receiver.take_count());
+        let was_napping = self.dataplane.is_quiet();
+        self.dataplane.set_quiet(nap.is_some());
+        let nap = match nap {
+            Some(nap) => nap,
+            // A frame that came before the kernel program knew wakes nobody: one more look.
+            None if was_napping => pace::NAP_MIN,
+            None => return self.due_in(),
+        };
+        std::thread::sleep(nap);
+        Some(Duration::ZERO)
     }
 
     /// One batch of everything that is there. True: there is more.
@@ -237,10 +257,9 @@ impl RelayThread {
                     .packets(calls(in_ring), port, &self.ports, &mut self.relay, now);
             more |= or_log("a packet socket", received);
         }
-        if ready.ring {
-            let (dataplane, relay) = (&mut self.dataplane, &mut self.relay);
-            more |= self.receiver.ring(dataplane, &self.ports, relay, now);
-        }
+        // Whether the ring woke us or not: while we nap it does not.
+        let (dataplane, relay) = (&mut self.dataplane, &mut self.relay);
+        more |= self.receiver.ring(dataplane, &self.ports, relay, now);
         self.store.hear(&mut self.relay, now);
         if self.follower.begins(now) {
             self.relay.resend_routes();
@@ -256,19 +275,19 @@ impl RelayThread {
             self.relay.handle_timeout(now);
         }
         self.flush_at(if is_resending {
-            Pace::InTurn
+            routes::Pace::InTurn
         } else {
-            Pace::Now
+            routes::Pace::Now
         });
         more
     }
 
     /// Carries out what the core has decided.
     pub(super) fn flush(&mut self) {
-        self.flush_at(Pace::Now);
+        self.flush_at(routes::Pace::Now);
     }
 
-    fn flush_at(&mut self, pace: Pace) {
+    fn flush_at(&mut self, pace: routes::Pace) {
         let exits = Exits {
             server: self.sockets.server.as_ref().unwrap_or(&self.sockets.access),
             access: &self.sockets.access,

@@ -1,0 +1,81 @@
+//! Under load the relay thread naps while messages gather: none is lost or out of order then, and one that comes
+//! alone afterwards wakes it.
+
+use crate::hand::{Hand, HandClient, RELAYS};
+use crate::harness::{lab, unlimited};
+use crate::pcap::{frames, inner, payload, start_capture};
+use relay_tests::messages::Message;
+use std::time::{Duration, Instant};
+use xtask::lab::{Lifetimes, wait_for};
+
+/// More than 4,000 messages a second, for long enough to be noticed.
+const BURST: u32 = 2_000;
+const GAP: Duration = Duration::from_micros(100);
+/// INFORMATION-REQUEST: Kea answers it and lends nothing.
+const INFORMATION_REQUEST: u8 = 11;
+
+/// Says so many messages, numbered by their transaction ids.
+fn burst(sender: &Hand) {
+    let begin = Instant::now();
+    for xid in 0..BURST {
+        while begin.elapsed() < GAP * xid {
+            std::hint::spin_loop();
+        }
+        let message =
+            Message::new(INFORMATION_REQUEST, xid).client_id(&[0, 3, 0, 1, 2, 0, 0, 0, 0, 9]);
+        sender.say(RELAYS, 547, &message.build());
+    }
+}
+
+#[test]
+fn burst_reaches_the_server_complete_and_in_order() {
+    let Some(mut lab) = lab(&unlimited(), Lifetimes::default()) else {
+        return;
+    };
+    start_capture(&mut lab, "core");
+    let sender = Hand::on(&lab, "cpe1", "eth0", "::", 546);
+
+    burst(&sender);
+
+    let forwarded = || -> Vec<u32> {
+        let frames = frames(&lab, "core");
+        let messages = frames.iter().map(|frame| payload(frame));
+        let requests = messages
+            .filter(|it| it.first() == Some(&12))
+            .filter_map(inner);
+        let xids = requests.map(|it| u32::from_be_bytes([0, it[1], it[2], it[3]]));
+        let mut xids: Vec<u32> = xids.collect();
+        // One copy for each of the two servers.
+        xids.dedup();
+        xids
+    };
+    wait_for("the burst", Duration::from_secs(5), || {
+        (forwarded().last() == Some(&(BURST - 1))).then_some(())
+    })
+    .expect("the last message is forwarded");
+    let expected: Vec<u32> = (0..BURST).collect();
+    assert_eq!(forwarded(), expected);
+}
+
+/// Where its frame did not wake the relay, each message would wait for the heartbeat: 100 ms in the median.
+#[test]
+fn message_that_comes_alone_after_a_burst_is_relayed_at_once() {
+    let Some(lab) = lab(&unlimited(), Lifetimes::default()) else {
+        return;
+    };
+    burst(&Hand::on(&lab, "cpe1", "eth0", "::", 546));
+    let mut client = HandClient::on(&lab, "cpe2", "eth0");
+    client.solicit(1);
+
+    let mut times: Vec<Duration> = (0..21)
+        .map(|_| {
+            std::thread::sleep(Duration::from_millis(37));
+            let asked = Instant::now();
+            client.solicit(1);
+            asked.elapsed()
+        })
+        .collect();
+
+    times.sort_unstable();
+    assert!(times[10] < Duration::from_millis(50), "{times:?}");
+}
