@@ -8,7 +8,7 @@ use std::net::Ipv6Addr;
 use std::time::{Duration, Instant as Clock};
 
 use relay_common::net::{MacAddr, VlanTags};
-use relay_core::config::{Access, Limits, RelayConfig, RoutePolicy, Server};
+use relay_core::config::{Access, LeasequeryConfig, Limits, RelayConfig, RoutePolicy, Server};
 use relay_core::effect::{Effect, RouteChange};
 use relay_core::input::{ClientDatagram, Input, RouteOutcome, ServerDatagram};
 use relay_core::relay::Relay;
@@ -260,5 +260,6 @@ fn config() -> RelayConfig {
         },
         reply_deadline: Duration::from_millis(200),
         held_replies_max: 4096,
+        leasequery: LeasequeryConfig::default(),
     }
 }

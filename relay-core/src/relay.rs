@@ -87,6 +87,7 @@ impl Relay {
                 let (bindings, mut cx) = self.bindings();
                 bindings.correct_times(&mut cx, earlier_nanos);
             }
+            Input::Leasequery(_) | Input::WallClock { .. } => {}
         }
     }
 

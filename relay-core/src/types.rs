@@ -18,6 +18,11 @@ pub struct AccessId(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ServerId(pub u16);
 
+/// A configured peer of Active Leasequery; like [`AccessId`], one number per name for the life of
+/// the shell.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PeerId(pub u16);
+
 /// Where a client is attached: access interface and VLAN tags. What SNP-1 calls the interface.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AccessLink {

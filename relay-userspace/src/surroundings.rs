@@ -11,7 +11,9 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relay_core::config::{Access, Limits, RelayConfig, RemoteId, RoutePolicy, Server, VlanDevice};
+use relay_core::config::{
+    Access, LeasequeryConfig, Limits, RelayConfig, RemoteId, RoutePolicy, Server, VlanDevice,
+};
 use relay_core::types::{AccessId, IfIndex, ServerId};
 
 use crate::config::{AccessSection, Config, ServerSection};
@@ -129,6 +131,7 @@ pub fn join(
         routes: route_policy(config, table),
         reply_deadline: REPLY_DEADLINE,
         held_replies_max: HELD_REPLIES_MAX,
+        leasequery: LeasequeryConfig::default(),
     };
     let surroundings = Surroundings {
         relay,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
 use relay_common::net::{MacAddr, VlanTags};
-use relay_core::config::{Access, Limits, RelayConfig, RoutePolicy, Server};
+use relay_core::config::{Access, LeasequeryConfig, Limits, RelayConfig, RoutePolicy, Server};
 use relay_core::time::Instant;
 use relay_core::types::{AccessId, AccessLink, IaType, Iaid, IfIndex, Prefix, ServerId};
 use relay_core::view::{
@@ -55,6 +55,7 @@ pub(crate) fn surroundings() -> Surroundings {
             routes: RoutePolicy::default(),
             reply_deadline: Duration::from_millis(200),
             held_replies_max: 10,
+            leasequery: LeasequeryConfig::default(),
         },
         access: Vec::new(),
         access_names: vec!["acc0".to_owned()],

@@ -17,7 +17,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use relay_common::net::{MacAddr, VlanTags};
-use relay_core::config::{Access, Limits, RelayConfig, RoutePolicy, Server};
+use relay_core::config::{Access, LeasequeryConfig, Limits, RelayConfig, RoutePolicy, Server};
 use relay_core::effect::{Effect, NeighborChange, RouteChange};
 use relay_core::input::{Clear, ClientDatagram, Input, RouteOutcome, RouteRefusal, ServerDatagram};
 use relay_core::relay::Relay;
@@ -138,6 +138,7 @@ pub fn config() -> RelayConfig {
         },
         reply_deadline: 200 * MS,
         held_replies_max: 1024,
+        leasequery: LeasequeryConfig::default(),
     }
 }
 
@@ -477,6 +478,7 @@ impl Bench {
 
     fn show(&self, effect: &Effect) -> (String, Option<Vec<u8>>) {
         match effect {
+            Effect::Leasequery(effect) => (format!("leasequery {effect:?}"), None),
             Effect::SendToServer {
                 server,
                 message_type,

@@ -128,7 +128,7 @@ impl Outbox {
             Effect::Route(change) => follower.push(FollowerChange::Route(change)),
             Effect::Neighbor(change) => follower.push(FollowerChange::Neighbor(change)),
             // Taken out by the caller.
-            Effect::Record { .. } | Effect::Binding(_) => {}
+            Effect::Record { .. } | Effect::Binding(_) | Effect::Leasequery(_) => {}
             Effect::Discarded { access, reason } => {
                 counters(to.ports, access).discards[reason as usize].inc();
             }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use relay_core::config::{Access, Limits, RelayConfig, RoutePolicy, Server};
+use relay_core::config::{Access, LeasequeryConfig, Limits, RelayConfig, RoutePolicy, Server};
 use relay_core::types::{AccessId, IfIndex, ServerId};
 use relay_userspace::config::{Capture, OnExit, RateLimit};
 use relay_userspace::counters::Counters;
@@ -164,6 +164,7 @@ pub(crate) fn surroundings(capture: Capture, acc0: Option<IfIndex>) -> Surroundi
         routes: RoutePolicy::default(),
         reply_deadline: Duration::from_millis(200),
         held_replies_max: 16,
+        leasequery: LeasequeryConfig::default(),
     };
     Surroundings {
         relay,
