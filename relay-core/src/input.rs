@@ -109,6 +109,8 @@ pub enum RouteRefusal {
     Superseded,
     /// The next hop is not a link-local address (a cascaded relay is in between).
     NotFirstHop,
+    /// A peer told it, and no access interface of ours is that link (ALQ-D-4).
+    NotMapped,
     /// More leases than one client may have here (PDR-G-5).
     ClientLimit,
     /// More leases than this interface may have (PDR-G-6).

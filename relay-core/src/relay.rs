@@ -4,9 +4,12 @@
 //! Replies wait for their routes, and in which order effects are handed out. Must not know what
 //! an option means.
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use core::time::Duration;
 
+use crate::alq::{Digest, Neighbor, Readiness};
 use crate::binding::{Bindings, Context, Place, Source};
 use crate::config::RelayConfig;
 use crate::effect::{ClientPath, Effect, Span};
@@ -181,6 +184,25 @@ impl Relay {
             held_replies: self.hold.len(),
             ..self.bindings.summary()
         }
+    }
+
+    /// Each peer and direction, and each server that is asked by Bulk Leasequery, ordered.
+    pub fn neighbors(&self) -> Vec<Neighbor> {
+        Vec::new()
+    }
+
+    /// Whether this relay may attract traffic.
+    pub fn readiness(&self) -> Readiness {
+        Readiness {
+            is_ready: true,
+            is_by_timeout: false,
+            reason: String::from("no peer is configured"),
+        }
+    }
+
+    /// By access interface, ordered; [`AccessId::UNMAPPED`] last.
+    pub fn digests(&self) -> Vec<(AccessId, Digest)> {
+        Vec::new()
     }
 
     /// Whether there are still bindings that a [`Clear`] means: it removes many in several calls.

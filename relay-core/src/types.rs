@@ -14,6 +14,11 @@ pub struct IfIndex(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AccessId(pub u16);
 
+impl AccessId {
+    /// Of leases that a peer told and that no link of ours is known for (ALQ-D-4). No interface has it.
+    pub const UNMAPPED: Self = Self(u16::MAX);
+}
+
 /// A configured server; like [`AccessId`], one number per name for the life of the shell.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ServerId(pub u16);

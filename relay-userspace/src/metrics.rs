@@ -18,7 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 use relay_core::effect::BindingAction;
 use relay_core::error::{Discard, Notice};
 use relay_core::types::AccessId;
-use relay_core::view::{Origin, TableSummary};
+use relay_core::view::TableSummary;
 use relay_core::wire::iana::message_type_name;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -217,11 +217,11 @@ fn table_families(
 ) -> Vec<Family> {
     let names = &surroundings.access_names;
     let name_of = |id: AccessId| names.get(usize::from(id.0)).cloned();
-    let bindings = summary.active.iter().map(|(id, ia_type, count)| {
+    let bindings = summary.active.iter().map(|(id, ia_type, origin, count)| {
         let labels = vec![
             ("link", access_name(&name_of, *id)),
             ("type", ia_type.name().to_owned()),
-            ("origin", origin_name(Origin::Snooped).to_owned()),
+            ("origin", origin_name(*origin).to_owned()),
         ];
         (labels, *count as u64)
     });
@@ -465,6 +465,7 @@ fn encode_value(
 #[cfg(test)]
 mod tests {
     use relay_core::types::IaType;
+    use relay_core::view::Origin;
 
     use super::*;
     use crate::testing::surroundings;
@@ -481,7 +482,7 @@ mod tests {
         counters.relay_latency.record(2_000_000_000);
         let summary = TableSummary {
             clients: 2,
-            active: vec![(AccessId(0), IaType::Pd, 2)],
+            active: vec![(AccessId(0), IaType::Pd, Origin::Snooped, 2)],
             refused: 2,
             held_replies: 0,
         };

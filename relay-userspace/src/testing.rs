@@ -156,7 +156,7 @@ pub(crate) fn relay_of(clients: Vec<SubscriberView>) -> (RelayHandle, Arc<Observ
                 Command::Summary(answer) => {
                     let _ = answer.send(TableSummary {
                         clients: clients.len(),
-                        active: vec![(AccessId(0), IaType::Pd, clients.len())],
+                        active: vec![(AccessId(0), IaType::Pd, Origin::Snooped, clients.len())],
                         refused: 0,
                         held_replies: 0,
                     });

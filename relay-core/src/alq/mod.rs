@@ -17,4 +17,4 @@ mod view;
 pub use self::input::{
     CloseReason, ConnectionId, LeasequeryEffect, LeasequeryInput, PeerMemory, Remote,
 };
-pub use self::view::{CatchUp, Neighbor, Readiness, Role, SessionState, SessionStatistics};
+pub use self::view::{CatchUp, Digest, Neighbor, Readiness, Role, SessionState, SessionStatistics};

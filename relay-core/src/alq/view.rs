@@ -126,6 +126,16 @@ pub struct SessionStatistics {
     pub statuses_sent: Vec<(u16, u64)>,
 }
 
+/// Active bindings as a number that is equal on relays that hold the same.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Digest {
+    /// How many.
+    pub bindings: u64,
+    /// Wrapping sum of a keyed hash over DUID, address or prefix, and length, with a key that is the
+    /// same on all relays.
+    pub sum: u64,
+}
+
 /// Whether this relay may attract traffic, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Readiness {
@@ -134,6 +144,6 @@ pub struct Readiness {
     /// Ready without having been in sync: an alarm.
     pub is_by_timeout: bool,
     /// For people: `in sync with r2`, `waiting for r2: connecting`, `312 routes to write`.
-    /// Names of peers are put in by the shell where `{N}` stands for peer N.
+    /// Names are put in by the shell where `{N}` stands for peer N, and `{sN}` for server N.
     pub reason: String,
 }

@@ -39,7 +39,7 @@ use crate::outbox::Outbox;
 use crate::relaying::link::Links;
 use crate::time::Instant;
 use crate::types::{AccessId, Prefix};
-use crate::view::TableSummary;
+use crate::view::{Origin, TableSummary};
 
 pub(crate) use self::client::Place;
 pub(crate) use self::learn::Source;
@@ -133,11 +133,11 @@ impl Bindings {
             types
                 .into_iter()
                 .zip(counts)
-                .map(move |(ia_type, count)| (access, ia_type, count as usize))
+                .map(move |(ia_type, count)| (access, ia_type, Origin::Snooped, count as usize))
         });
         TableSummary {
             clients: self.table.clients(),
-            active: counts.filter(|(_, _, count)| *count > 0).collect(),
+            active: counts.filter(|(_, _, _, count)| *count > 0).collect(),
             refused: self.refused.len(),
             held_replies: 0,
         }

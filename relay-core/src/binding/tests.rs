@@ -670,7 +670,7 @@ proptest! {
             }
             let expected: BTreeMap<_, _> = expected.into_iter().map(|(p, (_, via))| (p, via)).collect();
             prop_assert_eq!(&kernel, &expected);
-            let held: usize = relay.summary().active.iter().map(|(_, _, count)| count).sum();
+            let held: usize = relay.summary().active.iter().map(|(_, _, _, count)| count).sum();
             prop_assert_eq!(held, model.len());
         }
     }

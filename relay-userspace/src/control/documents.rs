@@ -326,7 +326,7 @@ pub(super) fn statistics(context: &ControlContext, summary: &TableSummary) -> St
         bindings: summary
             .active
             .iter()
-            .map(|(access, ia_type, count)| BindingCount {
+            .map(|(access, ia_type, _, count)| BindingCount {
                 interface: access_name(&name_of, *access),
                 ia_type: ia_type.name().to_owned(),
                 count: *count,

@@ -161,6 +161,9 @@ pub fn lease_fields(clock: &WallTime, binding: &BindingView) -> LeaseFields {
 pub fn origin_name(origin: Origin) -> &'static str {
     match origin {
         Origin::Snooped => "snooped",
+        Origin::ActiveLeasequery(_) => "active-leasequery",
+        Origin::BulkLeasequery(_) => "bulk-leasequery",
+        Origin::Leasequery(_) => "leasequery",
     }
 }
 
@@ -186,6 +189,7 @@ pub fn refusal_text(refusal: RouteRefusal) -> String {
         RouteRefusal::NoInterface => "the access interface does not exist".to_owned(),
         RouteRefusal::Superseded => "leased again later, to another client".to_owned(),
         RouteRefusal::NotFirstHop => "the client is behind another relay".to_owned(),
+        RouteRefusal::NotMapped => "a peer told it, and its link is none of ours".to_owned(),
         RouteRefusal::ClientLimit => "over max_leases_per_client".to_owned(),
         RouteRefusal::InterfaceLimit => "over max_leases_per_interface".to_owned(),
         RouteRefusal::TableFull => "over max_bindings".to_owned(),
