@@ -25,6 +25,17 @@ pub enum DecodeError {
     /// A relay message without Relay Message option.
     #[error("no Relay Message option")]
     NoRelayMessage,
+    /// Something else where a RELAY-FORW belongs.
+    #[error("no RELAY-FORW")]
+    NoRelayForw,
+    /// An option whose data cannot have this length.
+    #[error("option {code} cannot have {len} bytes of data")]
+    OptionLength {
+        /// Option code.
+        code: u16,
+        /// Length of its data.
+        len: usize,
+    },
 }
 
 macro_rules! reasons {

@@ -13,9 +13,6 @@ pub(crate) use reply::{Leases, Reply, Verdict};
 
 use crate::types::{IaType, Iaid, Prefix};
 
-/// A DUID has at most this many bytes: 2 of type and 128 (RFC 8415 §11.1).
-pub(crate) const MAX_DUID_BYTES: usize = 130;
-
 /// A lease that a Reply states and a client may take as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Lease {
@@ -27,10 +24,4 @@ pub(crate) struct Lease {
     pub(crate) preferred_secs: u32,
     /// 0: the client has to stop using it.
     pub(crate) valid_secs: u32,
-}
-
-/// A DUID that can be a key: compared for equality, never looked into.
-// req: SNP-2
-fn usable_duid(duid: &[u8]) -> Option<&[u8]> {
-    (1..=MAX_DUID_BYTES).contains(&duid.len()).then_some(duid)
 }

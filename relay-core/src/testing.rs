@@ -43,6 +43,13 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
         .collect()
 }
 
+/// A vector of `tests/vectors/leasequery.hex`.
+pub(crate) fn vector(name: &str) -> Vec<u8> {
+    let mut lines = include_str!("../../tests/vectors/leasequery.hex").lines();
+    let found = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    hex(found.expect("the vector is there"))
+}
+
 pub(crate) fn ip(text: &str) -> Ipv6Addr {
     text.parse().unwrap()
 }

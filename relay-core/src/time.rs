@@ -1,4 +1,5 @@
-//! Time as the core knows it: nanoseconds of the boot clock, handed in by the shell.
+//! Time as the core knows it: nanoseconds of the boot clock, handed in by the shell; and time as
+//! leasequery messages state it (RFC 7653 §2, §6.3).
 
 use core::ops::{Add, Sub};
 use core::time::Duration;
@@ -51,5 +52,58 @@ impl Sub<Duration> for Instant {
     fn sub(self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_sub(nanos))
+    }
+}
+
+/// Seconds since 2000-01-01 00:00 UTC, modulo 2^32 (RFC 7653 §2), on the clock of whoever sent it.
+///
+/// It wraps, so there is no order over all of them: two are compared by their difference, which
+/// is right while they are less than 68 years apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LqTime(pub u32);
+
+impl LqTime {
+    /// 2000-01-01 00:00 UTC in seconds of Unix time.
+    const EPOCH_UNIX_SECS: u64 = 946_684_800;
+
+    /// From seconds of Unix time.
+    pub const fn from_unix_secs(unix_secs: u64) -> Self {
+        Self(unix_secs.wrapping_sub(Self::EPOCH_UNIX_SECS) as u32)
+    }
+
+    /// Seconds from `earlier` to this time; negative where `earlier` is the later one.
+    pub const fn secs_since(self, earlier: Self) -> i32 {
+        self.0.wrapping_sub(earlier.0) as i32
+    }
+
+    /// Whether this time comes after `other`.
+    pub const fn is_after(self, other: Self) -> bool {
+        self.secs_since(other) > 0
+    }
+
+    /// The time `secs` earlier.
+    pub const fn minus_secs(self, secs: u32) -> Self {
+        Self(self.0.wrapping_sub(secs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lq_time_of_the_vectors_is_their_date() {
+        // 2025-07-08 16:12:48 UTC.
+        assert_eq!(LqTime::from_unix_secs(1_751_991_168), LqTime(0x3000_0000));
+    }
+
+    #[test]
+    fn lq_time_compares_across_the_wrap() {
+        let (before, after) = (LqTime(u32::MAX - 1), LqTime(3));
+
+        assert_eq!(after.secs_since(before), 5);
+        assert_eq!(before.secs_since(after), -5);
+        assert!(after.is_after(before) && !before.is_after(after) && !after.is_after(after));
+        assert_eq!(after.minus_secs(5), before);
     }
 }

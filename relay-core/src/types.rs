@@ -41,6 +41,15 @@ pub struct AccessLink {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Xid(pub u32);
 
+/// A DUID has at most this many bytes: 2 of type and 128 (RFC 8415 §11.1).
+pub const MAX_DUID_BYTES: usize = 130;
+
+/// A DUID that can be a key: compared for equality, never looked into.
+// req: SNP-2
+pub fn usable_duid(duid: &[u8]) -> Option<&[u8]> {
+    (1..=MAX_DUID_BYTES).contains(&duid.len()).then_some(duid)
+}
+
 /// An identity association identifier (RFC 8415 §12).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Iaid(pub u32);

@@ -14,9 +14,6 @@ use crate::wire::iana;
 use crate::wire::message::Message;
 use crate::wire::relay_msg::{Innermost, RelayMessage, RelayWriter};
 
-/// Hardware type of Ethernet (IANA ARP parameters), the start of option 79.
-const HARDWARE_TYPE_ETHERNET: [u8; 2] = [0, 1];
-
 /// A datagram that may pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Accepted<'a> {
@@ -153,7 +150,7 @@ pub(crate) fn wrap(
         && !accepted.is_relayed
     // req: RLY-56
     {
-        let ([a, b], [c, d, e, f, g, h]) = (HARDWARE_TYPE_ETHERNET, mac.0);
+        let ([a, b], [c, d, e, f, g, h]) = (iana::HARDWARE_TYPE_ETHERNET, mac.0);
         // req: RLY-25
         writer.option(
             iana::OPTION_CLIENT_LINKLAYER_ADDR,

@@ -1,7 +1,6 @@
 //! A Release or Decline on its way to the servers (RFC 8415 §18.2.7, §18.2.8).
 
-use super::usable_duid;
-use crate::types::{IaType, Iaid, Prefix};
+use crate::types::{IaType, Iaid, Prefix, usable_duid};
 use crate::wire::ia::Ia;
 use crate::wire::iana;
 use crate::wire::message::Message;

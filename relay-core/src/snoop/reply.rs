@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
-use super::{Lease, judge, usable_duid};
+use super::{Lease, judge};
 use crate::error::DecodeError;
+use crate::types::usable_duid;
 use crate::wire::ia::{self, Ia};
 use crate::wire::iana;
 use crate::wire::message::Message;

@@ -31,6 +31,8 @@ pub struct Ia<'a> {
 /// One leased address or prefix as the option states it, nothing judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LeaseOption {
+    /// An IAADDR, not an IAPREFIX.
+    pub is_address: bool,
     /// Address or prefix, host bits as they came.
     pub address: Ipv6Addr,
     /// Prefix length; 128 for an address. May be beyond 128.
@@ -82,17 +84,29 @@ impl<'a> Ia<'a> {
 
     /// The leases in wire order, of the kind that belongs into this IA. After an error it ends.
     pub fn leases(&self) -> impl Iterator<Item = Result<LeaseOption, DecodeError>> + use<'a> {
-        let ia_type = self.ia_type;
-        Options::new(self.options).filter_map(move |option| match (option, ia_type) {
-            (Err(error), _) => Some(Err(error)),
-            (Ok(option), IaType::Na | IaType::Ta) if option.code == iana::OPTION_IAADDR => {
-                Some(read_address(option.data))
-            }
-            (Ok(option), IaType::Pd) if option.code == iana::OPTION_IAPREFIX => {
-                Some(read_prefix(option.data))
-            }
-            _ => None,
+        let belongs = match self.ia_type {
+            IaType::Na | IaType::Ta => iana::OPTION_IAADDR,
+            IaType::Pd => iana::OPTION_IAPREFIX,
+        };
+        Options::new(self.options).filter_map(move |option| match option {
+            Err(error) => Some(Err(error)),
+            Ok(option) if option.code == belongs => LeaseOption::read(option).transpose(),
+            Ok(_) => None,
         })
+    }
+}
+
+impl LeaseOption {
+    /// Reads an option that may be a lease; `Ok(None)` where it is another.
+    ///
+    /// # Errors
+    /// A lease shorter than its fixed part, or with unsound options inside.
+    pub fn read(option: RawOption<'_>) -> Result<Option<Self>, DecodeError> {
+        match option.code {
+            iana::OPTION_IAADDR => read_address(option.data).map(Some),
+            iana::OPTION_IAPREFIX => read_prefix(option.data).map(Some),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -121,6 +135,7 @@ fn read_address(data: &[u8]) -> Result<LeaseOption, DecodeError> {
     let (preferred_secs, rest) = take_u32(rest)?;
     let (valid_secs, options) = take_u32(rest)?;
     Ok(LeaseOption {
+        is_address: true,
         address,
         bits: 128,
         preferred_secs,
@@ -137,6 +152,7 @@ fn read_prefix(data: &[u8]) -> Result<LeaseOption, DecodeError> {
         .ok_or(DecodeError::Truncated { at: 8, need: 1 })?;
     let (address, options) = take_address(rest)?;
     Ok(LeaseOption {
+        is_address: false,
         address,
         bits: *bits,
         preferred_secs,
@@ -186,6 +202,7 @@ mod tests {
         assert_eq!(
             leases,
             [Ok(LeaseOption {
+                is_address: false,
                 address: "2001:db8:100::".parse().unwrap(),
                 bits: 56,
                 preferred_secs: 3600,

@@ -13,6 +13,8 @@ pub const ALL_RELAY_AGENTS_AND_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0
 pub const ALL_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 1, 3);
 /// Received hop-counts from here on are discarded (RFC 8415 §7.6, §19.1.2).
 pub const HOP_COUNT_LIMIT: u8 = 8;
+/// Hardware type of Ethernet (IANA ARP parameters) as option 79 begins with it.
+pub const HARDWARE_TYPE_ETHERNET: [u8; 2] = [0, 1];
 
 macro_rules! message_types {
     ($($(#[$doc:meta])* $name:ident = $code:literal $label:literal,)+) => {
@@ -93,6 +95,8 @@ option_codes! {
     OPTION_IA_TA = 4,
     /// IA Address, RFC 8415 §21.6.
     OPTION_IAADDR = 5,
+    /// Option Request, RFC 8415 §21.7.
+    OPTION_ORO = 6,
     /// Relay Message, RFC 8415 §21.10.
     OPTION_RELAY_MSG = 9,
     /// Server Unicast, RFC 8415 §21.12.
@@ -113,15 +117,85 @@ option_codes! {
     OPTION_SUBSCRIBER_ID = 38,
     /// Relay Agent Echo Request, RFC 4994.
     OPTION_ERO = 43,
+    /// Query, RFC 5007 §4.1.2.1.
+    OPTION_LQ_QUERY = 44,
+    /// Client Data, RFC 5007 §4.1.2.2.
+    OPTION_CLIENT_DATA = 45,
+    /// Client Last Transaction Time, RFC 5007 §4.1.2.3.
+    OPTION_CLT_TIME = 46,
+    /// Relay Data, RFC 5007 §4.1.2.4.
+    OPTION_LQ_RELAY_DATA = 47,
+    /// Client Link, RFC 5007 §4.1.2.5.
+    OPTION_LQ_CLIENT_LINK = 48,
     /// Relay-Id, RFC 5460 §5.4.1.
     OPTION_RELAY_ID = 53,
     /// Relay-Supplied Options, RFC 6422.
     OPTION_RSOO = 66,
     /// Client Link-Layer Address, RFC 6939.
     OPTION_CLIENT_LINKLAYER_ADDR = 79,
+    /// Base time of an answer, RFC 7653 §6.3.1.
+    OPTION_LQ_BASE_TIME = 100,
+    /// Query start time, RFC 7653 §6.3.2.
+    OPTION_LQ_START_TIME = 101,
+    /// Query end time, RFC 7653 §6.3.3.
+    OPTION_LQ_END_TIME = 102,
     /// Relay Source Port, RFC 8357.
     OPTION_RELAY_PORT = 135,
 }
 
-/// Success; also what the absence of a Status Code option means (RFC 8415 §7.5).
-pub const STATUS_SUCCESS: u16 = 0;
+macro_rules! status_codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal $label:literal,)+) => {
+        $($(#[$doc])* pub const $name: u16 = $code;)+
+
+        /// The name in the RFC: `Success`, `DataMissing`, …; `unknown` for the rest.
+        pub const fn status_name(code: u16) -> &'static str {
+            match code { $($code => $label,)+ _ => "unknown" }
+        }
+    };
+}
+
+status_codes! {
+    /// Also what the absence of a Status Code option means (RFC 8415 §7.5).
+    STATUS_SUCCESS = 0 "Success",
+    /// RFC 8415 §21.13.
+    STATUS_UNSPEC_FAIL = 1 "UnspecFail",
+    /// RFC 8415 §21.13.
+    STATUS_NO_ADDRS_AVAIL = 2 "NoAddrsAvail",
+    /// RFC 8415 §21.13.
+    STATUS_NO_BINDING = 3 "NoBinding",
+    /// RFC 8415 §21.13.
+    STATUS_NOT_ON_LINK = 4 "NotOnLink",
+    /// RFC 8415 §21.13.
+    STATUS_USE_MULTICAST = 5 "UseMulticast",
+    /// RFC 8415 §21.13.
+    STATUS_NO_PREFIX_AVAIL = 6 "NoPrefixAvail",
+    /// RFC 5007 §4.1.3.
+    STATUS_UNKNOWN_QUERY_TYPE = 7 "UnknownQueryType",
+    /// RFC 5007 §4.1.3.
+    STATUS_MALFORMED_QUERY = 8 "MalformedQuery",
+    /// RFC 5007 §4.1.3.
+    STATUS_NOT_CONFIGURED = 9 "NotConfigured",
+    /// RFC 5007 §4.1.3.
+    STATUS_NOT_ALLOWED = 10 "NotAllowed",
+    /// RFC 5460 §5.5.
+    STATUS_QUERY_TERMINATED = 11 "QueryTerminated",
+    /// RFC 7653 §11: the catch-up is over, its data is not complete.
+    STATUS_DATA_MISSING = 12 "DataMissing",
+    /// RFC 7653 §11.
+    STATUS_CATCH_UP_COMPLETE = 13 "CatchUpComplete",
+    /// RFC 7653 §11.
+    STATUS_NOT_SUPPORTED = 14 "NotSupported",
+    /// RFC 7653 §11.
+    STATUS_TLS_CONNECTION_REFUSED = 15 "TLSConnectionRefused",
+}
+
+/// query-type, RFC 5007 §4.1.2.1.
+pub const QUERY_BY_ADDRESS: u8 = 1;
+/// query-type, RFC 5007 §4.1.2.1.
+pub const QUERY_BY_CLIENTID: u8 = 2;
+/// query-type, RFC 5460 §5.3.1.
+pub const QUERY_BY_RELAY_ID: u8 = 3;
+/// query-type, RFC 5460 §5.3.2.
+pub const QUERY_BY_LINK_ADDRESS: u8 = 4;
+/// query-type, RFC 5460 §5.3.3.
+pub const QUERY_BY_REMOTE_ID: u8 = 5;

@@ -3,6 +3,8 @@
 
 pub mod ia;
 pub mod iana;
+pub mod leasequery;
 pub mod message;
 pub mod options;
 pub mod relay_msg;
+pub mod tcp_frame;

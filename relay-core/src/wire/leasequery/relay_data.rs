@@ -1,0 +1,164 @@
+//! LQ_RELAY_DATA (RFC 5007 §4.1.2.4): how the client was relayed when it was last heard. Says what
+//! the relays stated; must not know which interface that is here.
+//!
+//! ```text
+//! 0              16
+//! | peer-address | RELAY-FORW, in its Relay Message option the next, … the innermost has none
+//! ```
+
+use core::net::Ipv6Addr;
+
+use relay_common::net::MacAddr;
+
+use crate::error::DecodeError;
+use crate::wire::iana;
+use crate::wire::message::MessageWriter;
+use crate::wire::options::Options;
+use crate::wire::relay_msg::{MAX_LAYERS, RelayMessage};
+
+/// The option as it was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RelayData<'a> {
+    /// The relay that the answering server heard. Some servers state the outermost peer-address
+    /// instead (LQ-35), so it does not identify a relay.
+    pub peer_address: Ipv6Addr,
+    /// All RELAY-FORW layers, as they came.
+    pub relay_forw: &'a [u8],
+    /// How many layers, 1 to [`MAX_LAYERS`].
+    pub layers: usize,
+    /// The relay next to the server.
+    pub outermost: RelayHop<'a>,
+    /// The relay next to the client: its peer-address is the client.
+    pub innermost: RelayHop<'a>,
+}
+
+/// What one relay said of a client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RelayHop<'a> {
+    /// link-address.
+    pub link_address: Ipv6Addr,
+    /// peer-address.
+    pub peer_address: Ipv6Addr,
+    /// Interface-Id (18).
+    pub interface_id: Option<&'a [u8]>,
+    /// Client Link-Layer Address (79), where it is an Ethernet address.
+    pub mac: Option<MacAddr>,
+    /// Relay Agent Remote-Id (37), enterprise number included.
+    pub remote_id: Option<&'a [u8]>,
+    /// Relay Agent Subscriber-Id (38).
+    pub subscriber_id: Option<&'a [u8]>,
+    /// Relay-Id (53).
+    pub relay_id: Option<&'a [u8]>,
+}
+
+/// The option to be written, for a client that one relay heard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RelayDataOut<'a> {
+    /// Address towards servers of the relay that heard the client.
+    pub peer_address: Ipv6Addr,
+    /// What it told the servers.
+    pub hop: RelayHop<'a>,
+}
+
+impl<'a> RelayData<'a> {
+    /// Reads the data of the option.
+    ///
+    /// # Errors
+    /// A layer that is unsound or no RELAY-FORW, or more than [`MAX_LAYERS`].
+    pub(super) fn read(data: &'a [u8]) -> Result<Self, DecodeError> {
+        let truncated = DecodeError::Truncated { at: 0, need: 16 };
+        let (peer_address, relay_forw) = data.split_first_chunk::<16>().ok_or(truncated)?;
+        let (outermost, mut inside) = RelayHop::read(relay_forw)?;
+        let (mut innermost, mut layers) = (outermost, 1);
+        while let Some(bytes) = inside {
+            if layers == MAX_LAYERS {
+                return Err(DecodeError::TooDeep);
+            }
+            layers += 1;
+            (innermost, inside) = RelayHop::read(bytes)?;
+        }
+        Ok(Self {
+            peer_address: Ipv6Addr::from(*peer_address),
+            relay_forw,
+            layers,
+            outermost,
+            innermost,
+        })
+    }
+}
+
+impl<'a> RelayHop<'a> {
+    /// Reads one layer, and what its Relay Message option holds.
+    fn read(bytes: &'a [u8]) -> Result<(Self, Option<&'a [u8]>), DecodeError> {
+        let layer = RelayMessage::new(bytes)?;
+        if layer.message_type != iana::RELAY_FORW {
+            return Err(DecodeError::NoRelayForw);
+        }
+        let mut inside = None;
+        let mut hop = Self {
+            link_address: layer.link_address,
+            peer_address: layer.peer_address,
+            interface_id: None,
+            mac: None,
+            remote_id: None,
+            subscriber_id: None,
+            relay_id: None,
+        };
+        for option in Options::new(layer.options) {
+            let option = option?;
+            let bytes = match option.code {
+                iana::OPTION_RELAY_MSG => &mut inside,
+                iana::OPTION_INTERFACE_ID => &mut hop.interface_id,
+                iana::OPTION_REMOTE_ID => &mut hop.remote_id,
+                iana::OPTION_SUBSCRIBER_ID => &mut hop.subscriber_id,
+                iana::OPTION_RELAY_ID => &mut hop.relay_id,
+                iana::OPTION_CLIENT_LINKLAYER_ADDR => {
+                    hop.mac = hop.mac.or_else(|| read_ethernet(option.data));
+                    continue;
+                }
+                _ => continue,
+            };
+            *bytes = bytes.or(Some(option.data));
+        }
+        // What else may stand there is the client's message, which should have been taken out.
+        let is_layer = |bytes: &&[u8]| bytes.first() == Some(&iana::RELAY_FORW);
+        Ok((hop, inside.filter(is_layer)))
+    }
+
+    fn write(&self, writer: &mut MessageWriter<'_>) {
+        const HOP_COUNT: u8 = 0;
+        writer.bytes(&[iana::RELAY_FORW, HOP_COUNT]);
+        writer.bytes(&self.link_address.octets());
+        writer.bytes(&self.peer_address.octets());
+        let mut option = |code, data: Option<&[u8]>| {
+            if let Some(data) = data {
+                writer.option(code, data);
+            }
+        };
+        option(iana::OPTION_INTERFACE_ID, self.interface_id);
+        option(iana::OPTION_REMOTE_ID, self.remote_id);
+        option(iana::OPTION_SUBSCRIBER_ID, self.subscriber_id);
+        option(iana::OPTION_RELAY_ID, self.relay_id);
+        if let Some(MacAddr(mac)) = self.mac {
+            writer.option_with(iana::OPTION_CLIENT_LINKLAYER_ADDR, |writer| {
+                writer.bytes(&iana::HARDWARE_TYPE_ETHERNET);
+                writer.bytes(&mac);
+            });
+        }
+    }
+}
+
+impl RelayDataOut<'_> {
+    pub(super) fn write(&self, writer: &mut MessageWriter<'_>) {
+        writer.option_with(iana::OPTION_LQ_RELAY_DATA, |writer| {
+            writer.bytes(&self.peer_address.octets());
+            self.hop.write(writer);
+        });
+    }
+}
+
+/// The address in the data of option 79 (RFC 6939 §4): link-layer type, then the address.
+fn read_ethernet(data: &[u8]) -> Option<MacAddr> {
+    let mac = data.strip_prefix(&iana::HARDWARE_TYPE_ETHERNET)?;
+    mac.try_into().ok().map(MacAddr)
+}
