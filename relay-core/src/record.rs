@@ -11,6 +11,7 @@ use relay_common::net::MacAddr;
 
 use crate::time::Instant;
 use crate::types::{AccessLink, IaType, Iaid, Prefix};
+use crate::view::Origin;
 
 /// What a durable store asks of the core.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -81,6 +82,42 @@ pub struct Record<'a> {
     pub preferred_until: Instant,
     /// End of the valid lifetime, [`Instant::NEVER`] where it is infinite.
     pub valid_until: Instant,
+    /// Active, or how it ended.
+    pub state: RecordState,
+    /// How we learned of it.
+    pub origin: Origin,
+    /// The relay that read it from a Reply; `::` is this one.
+    pub snooped_by: Ipv6Addr,
+    /// When it last changed: whoever asks for changes since then is told of it.
+    pub changed_at: Instant,
+}
+
+/// What has become of a binding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecordState {
+    /// The client may use it.
+    Active,
+    /// It has ended. Without a record of that, a twin that was away would bring it back.
+    // ALQ-D-26
+    Ended {
+        /// How.
+        how: Ending,
+        /// Nobody needs to know of it any more from here on.
+        forget_at: Instant,
+    },
+}
+
+/// How a binding ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// Its valid lifetime ran out.
+    Expired,
+    /// The client gave it up, or the server took it back.
+    Released,
+    /// The client found it in use.
+    Declined,
+    /// An operator removed it.
+    Cleared,
 }
 
 /// A binding that comes back.

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use relay_common::net::{MacAddr, VlanTag, VlanTags};
-use relay_core::types::{IaType, Iaid, Prefix};
-use relay_userspace::store::{
-    Clock, Event, Opened, Options, StateDir, Store, StoredBinding, StoredOrigin, StoredState,
-};
+use relay_core::record::{Record, RecordState};
+use relay_core::types::{AccessId, AccessLink, IaType, Iaid, Prefix};
+use relay_core::view::Origin;
+use relay_userspace::store::{Clock, Event, Opened, Options, StateDir, Store, StoredBinding};
 use relay_userspace::wall_time::boot_now;
 
 const BATCHES: [u64; 4] = [1, 10, 100, 1000];
@@ -122,7 +122,7 @@ fn store_rate(args: &Args, batch: u64) -> anyhow::Result<f64> {
     let mut commit = || {
         let mut changes = store.batch();
         for id in next..next + batch {
-            with_binding(id, |binding| changes.put(id, binding));
+            with_binding(id, |binding| changes.put(binding));
         }
         next += batch;
         sequence += 1;
@@ -154,7 +154,7 @@ fn million(args: &Args) -> anyhow::Result<()> {
         for from in (1..=args.bindings).step_by(1000) {
             let mut changes = store.batch();
             for id in from..(from + 1000).min(args.bindings + 1) {
-                with_binding(id, |binding| changes.put(id, binding));
+                with_binding(id, |binding| changes.put(binding));
             }
             sequence += 1;
             changes.set_sequence(sequence);
@@ -240,29 +240,38 @@ fn with_binding(id: u64, mut use_it: impl FnMut(&StoredBinding<'_>)) {
     let hour = Duration::from_secs(3600);
     use_it(&StoredBinding {
         interface: "enp5s0f0",
-        vlans: VlanTags::single(VlanTag {
-            tpid: 0x8100,
-            vid: (id % 4000) as u16,
-        }),
-        duid: &duid,
-        ia_type: IaType::Pd,
-        iaid: Iaid(id as u32),
-        prefix: Prefix::host(Ipv6Addr::from_bits(
-            0x2001_0db8 << 96 | u128::from(id) << 72,
-        )),
-        client_address: Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(id)),
-        mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
-        is_first_hop: true,
-        link_address: Ipv6Addr::LOCALHOST,
-        server_duid: &[0, 1, 0, 1, 0x2a, 0, 0, 0, 2, 0, 0, 0, 0, 9],
-        server_address: Ipv6Addr::LOCALHOST,
-        t1_secs: 1800,
-        t2_secs: 2880,
-        cltt: now,
-        preferred_until: now + hour,
-        valid_until: now + hour * 2,
-        state: StoredState::Active,
-        origin: StoredOrigin::Snooped,
+        origin: "",
+        record: Record {
+            id,
+            link: AccessLink {
+                access: AccessId(0),
+                vlans: VlanTags::single(VlanTag {
+                    tpid: 0x8100,
+                    vid: (id % 4000) as u16,
+                }),
+            },
+            duid: &duid,
+            client_address: Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(id)),
+            mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
+            link_address: Ipv6Addr::LOCALHOST,
+            is_first_hop: true,
+            ia_type: IaType::Pd,
+            iaid: Iaid(id as u32),
+            prefix: Prefix::host(Ipv6Addr::from_bits(
+                0x2001_0db8 << 96 | u128::from(id) << 72,
+            )),
+            server_duid: &[0, 1, 0, 1, 0x2a, 0, 0, 0, 2, 0, 0, 0, 0, 9],
+            server_address: Ipv6Addr::LOCALHOST,
+            t1_secs: 1800,
+            t2_secs: 2880,
+            cltt: now,
+            preferred_until: now + hour,
+            valid_until: now + hour * 2,
+            state: RecordState::Active,
+            origin: Origin::Snooped,
+            snooped_by: Ipv6Addr::UNSPECIFIED,
+            changed_at: now,
+        },
     });
 }
 

@@ -8,11 +8,12 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use relay_common::net::VlanTags;
+use relay_core::record::{Record, RecordState};
 use relay_core::time::Instant;
-use relay_core::types::{IaType, Iaid, Prefix};
+use relay_core::types::{AccessId, AccessLink, IaType, Iaid, Prefix};
+use relay_core::view::Origin;
 use relay_userspace::store::{
     Batch, Clock, Event, OpenError, Opened, Options, Report, StateDir, Store, StoredBinding,
-    StoredOrigin, StoredState,
 };
 
 /// Far more than any of it takes; only a failing test waits so long.
@@ -46,19 +47,23 @@ pub fn skip(reason: &str) {
 
 /// The version is the IAID.
 pub fn put(batch: &mut Batch, id: u64, version: u32) {
-    batch.put(
-        id,
-        &StoredBinding {
-            interface: "acc0",
-            vlans: VlanTags::NONE,
+    batch.put(&StoredBinding {
+        interface: "acc0",
+        origin: "",
+        record: Record {
+            id,
+            link: AccessLink {
+                access: AccessId(0),
+                vlans: VlanTags::NONE,
+            },
             duid: &id.to_be_bytes(),
+            client_address: Ipv6Addr::LOCALHOST,
+            mac: None,
+            link_address: Ipv6Addr::LOCALHOST,
+            is_first_hop: true,
             ia_type: IaType::Pd,
             iaid: Iaid(version),
             prefix: Prefix::host(Ipv6Addr::from_bits(u128::from(id))),
-            client_address: Ipv6Addr::LOCALHOST,
-            mac: None,
-            is_first_hop: true,
-            link_address: Ipv6Addr::LOCALHOST,
             server_duid: &[0, 1, 2],
             server_address: Ipv6Addr::LOCALHOST,
             t1_secs: 100,
@@ -66,10 +71,12 @@ pub fn put(batch: &mut Batch, id: u64, version: u32) {
             cltt: Instant::from_nanos(1),
             preferred_until: Instant::NEVER,
             valid_until: Instant::NEVER,
-            state: StoredState::Active,
-            origin: StoredOrigin::Snooped,
+            state: RecordState::Active,
+            origin: Origin::Snooped,
+            snooped_by: Ipv6Addr::UNSPECIFIED,
+            changed_at: Instant::from_nanos(1),
         },
-    );
+    });
 }
 
 /// Opens a state directory.
@@ -81,7 +88,7 @@ pub fn open(folder: &Path) -> Result<Opened, OpenError> {
 pub fn contents(opened: &mut Opened) -> (Contents, Report) {
     let mut found = Contents::new();
     let load = opened.load(|it| {
-        found.insert(it.id, it.binding.iaid.0);
+        found.insert(it.binding.record.id, it.binding.record.iaid.0);
     });
     let report = load.expect("it was opened").clone();
     (found, report)

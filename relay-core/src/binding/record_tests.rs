@@ -28,6 +28,8 @@ fn kept_relay(with_routes: bool) -> Relay {
     let mut relay = relay_with(|config| {
         config.routes.neighbors = false;
         config.routes.enabled = with_routes;
+        // Leases over a limit are shown, and not kept.
+        config.limits.max_leases_per_client = 100;
     });
     relay.set_keeping(Keeping::Awaited);
     relay

@@ -5,15 +5,16 @@
 //! are there. Must not know of files.
 
 use alloc::vec::Vec;
+use core::net::Ipv6Addr;
 
 use super::client::Place;
 use super::table::Given;
 use super::{Bindings, Context};
 use crate::effect::Effect;
-use crate::record::{Keeping, Record, RecordChange, RecordKey, Restored};
+use crate::record::{Keeping, Record, RecordChange, RecordKey, RecordState, Restored};
 use crate::snoop::Lease;
 use crate::time::Instant;
-use crate::view::RouteState;
+use crate::view::{Origin, RouteState};
 
 /// Slots of bindings looked at in one call.
 const SLICE: u32 = 1024;
@@ -115,6 +116,10 @@ impl Bindings {
             cltt: binding.cltt,
             preferred_until: binding.preferred_until,
             valid_until: binding.valid_until,
+            state: RecordState::Active,
+            origin: Origin::Snooped,
+            snooped_by: Ipv6Addr::UNSPECIFIED,
+            changed_at: binding.cltt,
         })
     }
 
@@ -135,6 +140,11 @@ impl Bindings {
     pub(crate) fn restore(&mut self, cx: &mut Context<'_>, restored: &Restored<'_>) {
         let record = &restored.record;
         self.records.last_id = self.records.last_id.max(record.id);
+        if record.state != RecordState::Active {
+            // Nobody asks for ended ones here.
+            self.record_remove(cx, record.id);
+            return;
+        }
         let place = Place {
             address: record.client_address,
             mac: record.mac,

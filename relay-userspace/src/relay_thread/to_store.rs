@@ -13,14 +13,11 @@ use relay_core::input::Input;
 use relay_core::record::{Keeping, Record, RecordChange, Restored};
 use relay_core::relay::Relay;
 use relay_core::time::Instant;
-use relay_core::types::{AccessId, AccessLink};
-use relay_core::view::Cursor;
+use relay_core::types::AccessId;
+use relay_core::view::{Cursor, Origin};
 
 use crate::state::Kept;
-use crate::store::{
-    Batch, Correction, Event, Opened, State, Status, Store, StoredBinding, StoredOrigin,
-    StoredState,
-};
+use crate::store::{Batch, Correction, Event, Opened, State, Status, Store, StoredBinding};
 use crate::surroundings::Numbers;
 use crate::wall_time::boot_now;
 
@@ -192,8 +189,12 @@ impl ToStore {
             RecordChange::Put(key) => {
                 let record = relay.record(key);
                 let name = |record: &Record<'_>| self.names.get(usize::from(record.link.access.0));
-                if let Some((record, name)) = record.and_then(|it| Some((it, name(&it)?))) {
-                    batch.put(key.id, &stored(&record, name));
+                if let Some((record, interface)) = record.and_then(|it| Some((it, name(&it)?))) {
+                    batch.put(&StoredBinding {
+                        interface,
+                        origin: origin_text(record.origin),
+                        record,
+                    });
                 }
             }
             RecordChange::Remove { id } => batch.remove(id),
@@ -361,14 +362,14 @@ fn take_back(
     relay.set_keeping(Keeping::Told);
     let now = boot_now();
     let loaded = opened.load(|restored| {
-        let access = numbers.access(restored.binding.interface);
-        relay.handle_input(
-            now,
-            Input::Restore(Restored {
-                record: record(restored.id, access, &restored.binding),
-                is_uncertain: restored.is_correctable,
-            }),
-        );
+        let mut record = restored.binding.record;
+        record.link.access = numbers.access(restored.binding.interface);
+        let is_uncertain = restored.is_correctable;
+        let restored = Restored {
+            record,
+            is_uncertain,
+        };
+        relay.handle_input(now, Input::Restore(restored));
     });
     let report = loaded.map_err(|error| error.to_string())?;
     relay.number_from(report.next_id);
@@ -387,51 +388,11 @@ fn take_back(
     Ok(opened)
 }
 
-fn stored<'a>(record: &Record<'a>, interface: &'a str) -> StoredBinding<'a> {
-    StoredBinding {
-        interface,
-        vlans: record.link.vlans,
-        duid: record.duid,
-        ia_type: record.ia_type,
-        iaid: record.iaid,
-        prefix: record.prefix,
-        client_address: record.client_address,
-        mac: record.mac,
-        is_first_hop: record.is_first_hop,
-        link_address: record.link_address,
-        server_duid: record.server_duid,
-        server_address: record.server_address,
-        t1_secs: record.t1_secs,
-        t2_secs: record.t2_secs,
-        cltt: record.cltt,
-        preferred_until: record.preferred_until,
-        valid_until: record.valid_until,
-        state: StoredState::Active,
-        origin: StoredOrigin::Snooped,
-    }
-}
-
-fn record<'a>(id: u64, access: AccessId, stored: &StoredBinding<'a>) -> Record<'a> {
-    Record {
-        id,
-        link: AccessLink {
-            access,
-            vlans: stored.vlans,
-        },
-        duid: stored.duid,
-        client_address: stored.client_address,
-        mac: stored.mac,
-        link_address: stored.link_address,
-        is_first_hop: stored.is_first_hop,
-        ia_type: stored.ia_type,
-        iaid: stored.iaid,
-        prefix: stored.prefix,
-        server_duid: stored.server_duid,
-        server_address: stored.server_address,
-        t1_secs: stored.t1_secs,
-        t2_secs: stored.t2_secs,
-        cltt: stored.cltt,
-        preferred_until: stored.preferred_until,
-        valid_until: stored.valid_until,
+/// Whom a binding was learned from, as the store keeps it.
+const fn origin_text(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Snooped => "",
+        // Nobody makes these yet.
+        Origin::ActiveLeasequery(_) | Origin::BulkLeasequery(_) | Origin::Leasequery(_) => "",
     }
 }

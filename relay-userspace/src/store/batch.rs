@@ -1,8 +1,10 @@
 //! Changes on their way to the writer. Decides nothing: a buffer that is filled, handed over and
 //! given back.
 
+use relay_core::time::Instant;
+
 use super::entry::{BODY_MAX, Body};
-use super::facts::{FACT_MAX, Facts};
+use super::facts::{COUNTER, FACT_MAX, Facts, RESUME, ResumePoint, UNSENT, encode_moment};
 use super::record::StoredBinding;
 use crate::state::Kept;
 
@@ -32,9 +34,9 @@ impl Batch {
         }
     }
 
-    /// This binding is so now. Its times are those of the boot clock now.
-    pub fn put(&mut self, id: u64, binding: &StoredBinding<'_>) {
-        let epoch = self.epoch;
+    /// The binding of this record's number is so now. Its times are those of the boot clock now.
+    pub fn put(&mut self, binding: &StoredBinding<'_>) {
+        let (id, epoch) = (binding.record.id, self.epoch);
         self.push(|to| {
             Body::Put { id, record: &[] }.encode(to);
             binding.encode(epoch, to);
@@ -56,6 +58,33 @@ impl Batch {
             self.push(|to| Body::Fact { key, value }.encode(to));
         }
         fits
+    }
+
+    /// Where a catch-up from this peer goes on; `None` forgets it. It may be relied on before changes
+    /// that are told at the same time: tell it when what it covers is durable. `false` where the name
+    /// is too long.
+    #[must_use]
+    pub fn resume_point(&mut self, peer: &str, point: Option<&ResumePoint>) -> bool {
+        let value = point.map(ResumePoint::encode);
+        let key = [RESUME, peer.as_bytes()].concat();
+        self.fact(&key, value.as_ref().map_or(&[], <[u8; _]>::as_slice))
+    }
+
+    /// The oldest change that this requestor was not sent when its connection ended; `None` where
+    /// there is none. `false` where the name is too long.
+    // ALQ-D-25
+    #[must_use]
+    pub fn oldest_unsent(&mut self, requestor: &str, changed_at: Option<Instant>) -> bool {
+        let value = changed_at.map(|at| encode_moment(self.epoch, at));
+        let key = [UNSENT, requestor.as_bytes()].concat();
+        self.fact(&key, value.as_ref().map_or(&[], <[u8; _]>::as_slice))
+    }
+
+    /// A counter that survives a restart. `false` where the name is too long.
+    #[must_use]
+    pub fn counter(&mut self, name: &str, value: u64) -> bool {
+        let key = [COUNTER, name.as_bytes()].concat();
+        self.fact(&key, &value.to_be_bytes())
     }
 
     /// What was chosen once.

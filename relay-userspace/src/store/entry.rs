@@ -15,7 +15,8 @@
 //! taking a client's DUID, which may hold anything, for an entry.
 
 /// The version of everything below `store/`. Readers of all versions find it at the same place.
-pub(super) const FORMAT: u32 = 1;
+/// Format 2 differs from format 1 in the records of bindings only.
+pub(super) const FORMAT: u32 = 2;
 /// Both copies of the header.
 pub(super) const HEADER_BYTES: usize = 128;
 const MAGIC: &[u8; 8] = b"TWRSTORE";

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use relay_core::time::Instant;
+
 use crate::state::Kept;
 
 const RELAY_ID: &[u8] = b"relay-id";
@@ -10,12 +12,64 @@ const SOURCE_ADDRESS: &[u8] = b"source-address";
 const LINK_ADDRESS: &[u8] = b"link-address/";
 const NEXT_ID: &[u8] = b"next-id";
 /// Resume points of Active Leasequery, by the name of the peer.
-pub const RESUME: &[u8] = b"resume/";
+pub(super) const RESUME: &[u8] = b"resume/";
+/// The oldest change that was not sent, by the name of the requestor.
+pub(super) const UNSENT: &[u8] = b"unsent/";
 /// Counters that survive a restart, by name.
-pub const COUNTER: &[u8] = b"counter/";
+pub(super) const COUNTER: &[u8] = b"counter/";
 
 /// Longest value of a fact: far below what an entry can hold.
 pub const FACT_MAX: usize = 4096;
+
+/// Where a catch-up from a peer goes on (RFC 7653 §8.4).
+// ALQ-33
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ResumePoint {
+    /// Its newest base-time, in seconds since 2000 (RFC 7653 §6.2.1) of its clock.
+    pub base_time_secs: u32,
+    /// Everything before it is known: no bulk query for it is pending.
+    pub is_bulk_complete: bool,
+    /// How far its clock was ahead of ours, in milliseconds.
+    pub skew_millis: i64,
+}
+
+impl ResumePoint {
+    const BYTES: usize = 13;
+
+    /// `base-time (4) | bulk complete (1) | skew (8)`
+    pub(super) fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..4].copy_from_slice(&self.base_time_secs.to_be_bytes());
+        bytes[4] = u8::from(self.is_bulk_complete);
+        bytes[5..].copy_from_slice(&self.skew_millis.to_be_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::BYTES] = bytes.first_chunk()?;
+        let (base_time, rest) = bytes.split_first_chunk()?;
+        let (&is_bulk_complete, skew) = rest.split_first()?;
+        Some(Self {
+            base_time_secs: u32::from_be_bytes(*base_time),
+            is_bulk_complete: is_bulk_complete != 0,
+            skew_millis: i64::from_be_bytes(*skew.first_chunk()?),
+        })
+    }
+}
+
+/// A moment of a boot: `epoch (4) | nanoseconds (8)`
+pub(super) fn encode_moment(epoch: u32, at: Instant) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&epoch.to_be_bytes());
+    bytes[4..].copy_from_slice(&at.as_nanos().to_be_bytes());
+    bytes
+}
+
+fn decode_moment(bytes: &[u8]) -> Option<(u32, Instant)> {
+    let (epoch, rest) = bytes.split_first_chunk()?;
+    let nanos = u64::from_be_bytes(*rest.first_chunk()?);
+    Some((u32::from_be_bytes(*epoch), Instant::from_nanos(nanos)))
+}
 
 /// By key.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -28,7 +82,7 @@ impl Facts {
     }
 
     /// All facts whose key starts so, by the rest of the key.
-    pub fn starting_with<'a>(
+    pub(super) fn starting_with<'a>(
         &'a self,
         prefix: &'a [u8],
     ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
@@ -77,6 +131,36 @@ impl Facts {
         (kept != Kept::default()).then_some(kept)
     }
 
+    /// By the name of the peer.
+    pub fn resume_points(&self) -> BTreeMap<String, ResumePoint> {
+        self.by_name(RESUME, ResumePoint::decode)
+    }
+
+    /// By the name of the requestor: a moment of an epoch.
+    pub(super) fn oldest_unsent(&self) -> BTreeMap<String, (u32, Instant)> {
+        self.by_name(UNSENT, decode_moment)
+    }
+
+    /// By name.
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        self.by_name(COUNTER, |bytes| {
+            bytes.try_into().ok().map(u64::from_be_bytes)
+        })
+    }
+
+    fn by_name<T>(
+        &self,
+        prefix: &[u8],
+        decode: impl Fn(&[u8]) -> Option<T>,
+    ) -> BTreeMap<String, T> {
+        self.starting_with(prefix)
+            .filter_map(|(name, value)| {
+                let name = str::from_utf8(name).ok()?.to_owned();
+                Some((name, decode(value)?))
+            })
+            .collect()
+    }
+
     /// The facts that say what was chosen, each with its key.
     pub(super) fn of_kept(kept: &Kept) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut facts = Vec::new();
@@ -114,10 +198,7 @@ mod tests {
         facts.set(b"resume/r2", b"x");
 
         assert_eq!(facts.kept(), Some(kept));
-        assert_eq!(
-            facts.starting_with(RESUME).collect::<Vec<_>>(),
-            [(&b"r2"[..], &b"x"[..])]
-        );
+        assert_eq!(facts.resume_points(), BTreeMap::new());
         assert_eq!(facts.next_id(), 1);
     }
 }

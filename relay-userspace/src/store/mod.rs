@@ -11,7 +11,7 @@
 
 mod batch;
 mod entry;
-pub mod facts;
+mod facts;
 mod files;
 mod handle;
 mod log;
@@ -28,10 +28,11 @@ mod writer;
 mod tests;
 
 pub use self::batch::{BATCH_BYTES, Batch};
+pub use self::facts::{Facts, ResumePoint};
 pub use self::files::{OpenError, StateDir};
 pub use self::handle::{ClockReader, Event, Options, Store};
 pub use self::open::{Opened, Report, Restored};
 pub use self::reader::Harm;
-pub use self::record::{RecordError, StoredBinding, StoredOrigin, StoredState};
+pub use self::record::{RecordError, StoredBinding};
 pub use self::status::{COMMIT_BUCKETS_MICROS, CommitTimes, Counters, State, Status};
 pub use self::time::{Clock, ClockBehind, Correction};

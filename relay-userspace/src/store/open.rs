@@ -1,10 +1,14 @@
 //! From files to bindings, at the start. Decides what of a damaged or foreign store is used, and
 //! what is told of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+
+use relay_core::record::RecordState;
+use relay_core::time::Instant;
 
 use super::entry::FORMAT;
 use super::facts::Facts;
@@ -20,8 +24,6 @@ use super::writer::Found;
 /// A binding that was kept, with the times of this boot.
 #[derive(Clone, Copy, Debug)]
 pub struct Restored<'a> {
-    /// As it was given.
-    pub id: u64,
     /// What was kept.
     pub binding: StoredBinding<'a>,
     /// Its valid lifetime ran out while the relay was away.
@@ -35,10 +37,12 @@ pub struct Restored<'a> {
 pub struct Report {
     /// There was none yet.
     pub is_new: bool,
-    /// Bindings that were kept; those that ran out are among them.
+    /// Bindings that were kept; those that ran out or had ended are among them.
     pub bindings: u64,
     /// Ran out while the relay was away.
     pub expired: u64,
+    /// Had ended before, and are remembered for those who ask.
+    pub ended: u64,
     /// Whole, and still not readable: written by another version.
     pub unreadable: u64,
     /// What could not be read.
@@ -57,7 +61,8 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} bindings kept, {} of them ran out meanwhile",
-            self.bindings, self.expired
+            self.bindings - self.ended,
+            self.expired
         )?;
         if self.harm.torn_bytes > 0 {
             let bytes = self.harm.torn_bytes;
@@ -157,7 +162,8 @@ impl Opened {
         report.clock_behind = times.clock_behind();
         report.next_id = scan.next_id.max(scan.facts.next_id());
         Ok(Self {
-            must_rewrite: must_rewrite || report.harm.damaged_bytes > 0,
+            // What an older version wrote is written anew: the next one need not know it.
+            must_rewrite: must_rewrite || report.harm.damaged_bytes > 0 || scan.is_older,
             dir,
             scan,
             times,
@@ -182,11 +188,11 @@ impl Opened {
             report,
             ..
         } = self;
-        let mut used = std::collections::BTreeSet::new();
+        let mut used = BTreeSet::new();
         let mut last_used = None;
-        let (mut expired, mut unreadable) = (0, scan.unknown);
+        let (mut expired, mut ended, mut unreadable) = (0, 0, scan.unknown);
         let result = scan.records(|id, record| {
-            let Ok((epoch, mut binding)) = StoredBinding::decode(record) else {
+            let Ok((epoch, mut binding)) = StoredBinding::decode(id, record) else {
                 unreadable += 1;
                 return;
             };
@@ -194,18 +200,13 @@ impl Opened {
                 last_used = Some(epoch);
                 used.insert(epoch);
             }
-            let translation = times.translation(epoch, binding.cltt, now);
-            for time in [
-                &mut binding.cltt,
-                &mut binding.preferred_until,
-                &mut binding.valid_until,
-            ] {
-                *time = translation.apply(*time);
-            }
-            let is_expired = binding.valid_until <= now.boot;
+            let translation = times.translation(epoch, binding.record.cltt, now);
+            binding.shift(|time| translation.apply(time));
+            let is_active = binding.record.state == RecordState::Active;
+            let is_expired = is_active && binding.record.valid_until <= now.boot;
             expired += u64::from(is_expired);
+            ended += u64::from(!is_active);
             each(&Restored {
-                id,
                 binding,
                 is_expired,
                 is_correctable: translation.is_correctable,
@@ -218,7 +219,9 @@ impl Opened {
             error,
         })?;
         report.expired = expired;
+        report.ended = ended;
         report.unreadable = unreadable;
+        used.extend(scan.facts.oldest_unsent().values().map(|(epoch, _)| epoch));
         self.pruned = times.prune(|epoch| used.contains(&epoch));
         Ok(&self.report)
     }
@@ -231,6 +234,18 @@ impl Opened {
     /// What is kept beside the bindings.
     pub const fn facts(&self) -> &Facts {
         &self.scan.facts
+    }
+
+    /// By the name of the requestor: the oldest change that it was not sent, in moments of this boot.
+    /// As uncertain as the times of bindings are.
+    pub fn oldest_unsent(&self) -> BTreeMap<String, Instant> {
+        let unsent = self.scan.facts.oldest_unsent().into_iter();
+        unsent
+            .map(|(name, (epoch, at))| {
+                let translation = self.times.translation(epoch, at, &self.now);
+                (name, translation.apply(at))
+            })
+            .collect()
     }
 
     /// Begins to write. `notify` is called from the writer's thread and must not block.

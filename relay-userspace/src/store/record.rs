@@ -2,92 +2,49 @@
 //! must not know where records lie or which of two is newer.
 //!
 //! ```text
-//!  0 layout (1) | flags | state | origin          4 IA type | prefix length | tags | 0
+//!  0 layout (1) | flags | state | 0               4 IA type | prefix length | tags | 0
 //!  8 epoch (4)  | IAID (4)                       16 prefix (16) | client (16) | link-address (16) | server (16)
 //! 80 T1 (4) | T2 (4) | cltt (8) | preferred until (8) | valid until (8)
-//! 112 MAC (6) | tags: TPID and VID (4 each, 0 to 2) | then with a length byte before each:
-//!     interface, DUID, server's DUID, name of the origin | what later versions add
+//! 112 MAC (6) | changed at (8) | tags: TPID and VID (4 each, 0 to 2)
+//!     | forget at (8), of a binding that ended | snooped by (16), where it was another relay
+//!     | with a length byte before each: interface, DUID, server's DUID, origin (empty: snooped)
+//!     | what later versions add
 //! ```
 //!
 //! Numbers are big-endian. Bytes after the known fields are skipped, so that a later version can
 //! add fields without a new layout; another layout byte is a record that this version cannot read.
+//! Layout 1, of store format 1, is read too: it has an origin byte in front, and neither "changed at"
+//! nor what depends on state or flags.
 
 use std::net::Ipv6Addr;
 
 use relay_common::net::{MacAddr, VlanTag, VlanTags};
+use relay_core::record::{Ending, Record, RecordState};
 use relay_core::time::Instant;
-use relay_core::types::{IaType, Iaid, Prefix};
+use relay_core::types::{AccessId, AccessLink, IaType, Iaid, Prefix};
+use relay_core::view::Origin;
 
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
+const FIRST_LAYOUT: u8 = 1;
 const FIRST_HOP: u8 = 1;
 const HAS_MAC: u8 = 2;
+const OF_ANOTHER_RELAY: u8 = 4;
 /// RFC 8415 §11.1: a 2-byte type and at most 128 bytes.
 const DUID_MAX: usize = 130;
+/// What all layouts begin with.
 const FIXED: usize = 118;
 
-/// One lease, as it is kept. Times are those of the boot in which it was written.
+/// One binding, as it is kept. Times are those of the boot in which it was written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StoredBinding<'a> {
-    /// Name of the access interface.
+    /// Name of the access interface. The number that the record has for it is of this run, and not
+    /// kept.
     pub interface: &'a str,
-    /// Tags of the client's frames.
-    pub vlans: VlanTags,
-    /// The client's DUID, at most 130 bytes.
-    pub duid: &'a [u8],
-    /// Address or prefix lease.
-    pub ia_type: IaType,
-    /// Identity association.
-    pub iaid: Iaid,
-    /// The lease; an address is a /128.
-    pub prefix: Prefix,
-    /// The client's link-local address.
-    pub client_address: Ipv6Addr,
-    /// The client's MAC, where it is known.
-    pub mac: Option<MacAddr>,
-    /// The client is on our link, not behind another relay.
-    pub is_first_hop: bool,
-    /// As sent to the servers.
-    pub link_address: Ipv6Addr,
-    /// DUID of the server that gave it, at most 130 bytes.
-    pub server_duid: &'a [u8],
-    /// Address of the server that gave it.
-    pub server_address: Ipv6Addr,
-    /// T1 in seconds.
-    pub t1_secs: u32,
-    /// T2 in seconds.
-    pub t2_secs: u32,
-    /// Client's last transaction time.
-    pub cltt: Instant,
-    /// End of the preferred lifetime.
-    pub preferred_until: Instant,
-    /// End of the valid lifetime; [`Instant::NEVER`] where it is infinite.
-    pub valid_until: Instant,
-    /// Active, or how it ended.
-    pub state: StoredState,
-    /// How we learned of it.
-    pub origin: StoredOrigin<'a>,
-}
-
-/// What has become of a binding.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StoredState {
-    /// The client may use it.
-    Active,
-    /// Its valid lifetime ran out; kept for those who ask later (ALQ-D-26).
-    Expired,
-    /// The client gave it up.
-    Released,
-    /// The client found it in use.
-    Declined,
-}
-
-/// Whom we have it from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StoredOrigin<'a> {
-    /// Read from a Reply that we relayed.
-    Snooped,
-    /// As `show` prints it: `active-leasequery:r2`. At most 255 bytes.
-    Named(&'a str),
+    /// Whom we have it from as `show` prints it, `active-leasequery:r2`, at most 255 bytes; empty
+    /// where it was snooped. It is kept instead of the record's origin.
+    pub origin: &'a str,
+    /// All else. DUIDs have at most 130 bytes.
+    pub record: Record<'a>,
 }
 
 /// Why bytes are no record.
@@ -108,97 +65,140 @@ impl<'a> StoredBinding<'a> {
     /// Appends the record to `to`. Names and DUIDs that are too long are cut: no input can make
     /// a record that is not read back.
     pub fn encode(&self, epoch: u32, to: &mut Vec<u8>) {
-        let tags = self.vlans.len() as u8;
-        let flags = if self.is_first_hop { FIRST_HOP } else { 0 }
-            | if self.mac.is_some() { HAS_MAC } else { 0 };
-        let (origin, origin_name) = match self.origin {
-            StoredOrigin::Snooped => (0, ""),
-            StoredOrigin::Named(name) => (1, name),
-        };
-        to.extend([LAYOUT, flags, state_byte(self.state), origin]);
-        to.extend([ia_type_byte(self.ia_type), self.prefix.bits(), tags, 0]);
+        let record = &self.record;
+        let vlans = record.link.vlans;
+        let is_snooped_here = record.snooped_by.is_unspecified();
+        let flags = if record.is_first_hop { FIRST_HOP } else { 0 }
+            | if record.mac.is_some() { HAS_MAC } else { 0 }
+            | if is_snooped_here { 0 } else { OF_ANOTHER_RELAY };
+        to.extend([LAYOUT, flags, state_byte(record.state), 0]);
+        to.extend([ia_type_byte(record.ia_type), record.prefix.bits()]);
+        to.extend([vlans.len() as u8, 0]);
         to.extend(epoch.to_be_bytes());
-        to.extend(self.iaid.0.to_be_bytes());
+        to.extend(record.iaid.0.to_be_bytes());
         for address in [
-            self.prefix.address(),
-            self.client_address,
-            self.link_address,
-            self.server_address,
+            record.prefix.address(),
+            record.client_address,
+            record.link_address,
+            record.server_address,
         ] {
             to.extend(address.octets());
         }
-        to.extend(self.t1_secs.to_be_bytes());
-        to.extend(self.t2_secs.to_be_bytes());
-        for time in [self.cltt, self.preferred_until, self.valid_until] {
+        to.extend(record.t1_secs.to_be_bytes());
+        to.extend(record.t2_secs.to_be_bytes());
+        for time in [record.cltt, record.preferred_until, record.valid_until] {
             to.extend(time.as_nanos().to_be_bytes());
         }
-        to.extend(self.mac.unwrap_or_default().0);
-        for tag in self.vlans.iter() {
+        to.extend(record.mac.unwrap_or_default().0);
+        to.extend(record.changed_at.as_nanos().to_be_bytes());
+        for tag in vlans.iter() {
             to.extend(tag.tpid.to_be_bytes());
             to.extend(tag.vid.to_be_bytes());
         }
+        if let RecordState::Ended { forget_at, .. } = record.state {
+            to.extend(forget_at.as_nanos().to_be_bytes());
+        }
+        if !is_snooped_here {
+            to.extend(record.snooped_by.octets());
+        }
         push(to, cut(self.interface).as_bytes());
-        push(to, &self.duid[..self.duid.len().min(DUID_MAX)]);
-        push(
-            to,
-            &self.server_duid[..self.server_duid.len().min(DUID_MAX)],
-        );
-        push(to, cut(origin_name).as_bytes());
+        push(to, cut_duid(record.duid));
+        push(to, cut_duid(record.server_duid));
+        push(to, cut(self.origin).as_bytes());
     }
 
-    /// Reads a record; also the epoch of its times.
+    /// Reads the record of this binding; also the epoch of its times.
     ///
     /// # Errors
     /// These bytes are none. No bytes make it panic.
-    pub fn decode(bytes: &'a [u8]) -> Result<(u32, Self), RecordError> {
+    pub fn decode(id: u64, bytes: &'a [u8]) -> Result<(u32, Self), RecordError> {
         let layout = *bytes.first().ok_or(RecordError::Truncated)?;
-        if layout != LAYOUT {
+        if !(FIRST_LAYOUT..=LAYOUT).contains(&layout) {
             return Err(RecordError::Layout(layout));
         }
+        let is_first_layout = layout == FIRST_LAYOUT;
         let (fixed, mut rest) = bytes
             .split_first_chunk::<FIXED>()
             .ok_or(RecordError::Truncated)?;
-        let bits = fixed[5];
-        let address = Ipv6Addr::from_bits(u128::from_be_bytes(at(fixed, 16)));
-        let prefix = Prefix::new(address, bits)
-            .filter(|prefix| prefix.address() == address)
-            .ok_or(RecordError::Field("prefix"))?;
+        let flags = fixed[1];
+        let cltt = time(at(fixed, 88));
+        let changed_at = if is_first_layout {
+            cltt
+        } else {
+            time(chunk(&mut rest)?)
+        };
         let vlans = match fixed[6] {
             0 => VlanTags::NONE,
             1 => VlanTags::single(tag(&mut rest)?),
             2 => VlanTags::double(tag(&mut rest)?, tag(&mut rest)?),
             _ => return Err(RecordError::Field("number of tags")),
         };
+        let state = match ending(fixed[2])? {
+            None => RecordState::Active,
+            // The version before kept none.
+            Some(_) if is_first_layout => return Err(RecordError::Field("state")),
+            Some(how) => RecordState::Ended {
+                how,
+                forget_at: time(chunk(&mut rest)?),
+            },
+        };
+        let snooped_by = if flags & OF_ANOTHER_RELAY == 0 {
+            Ipv6Addr::UNSPECIFIED
+        } else {
+            Ipv6Addr::from(chunk::<16>(&mut rest)?)
+        };
         let interface = text(take(&mut rest)?)?;
         let duid = duid(take(&mut rest)?)?;
         let server_duid = self::duid(take(&mut rest)?)?;
-        let origin_name = text(take(&mut rest)?)?;
-        let binding = Self {
-            interface,
-            vlans,
+        let origin = text(take(&mut rest)?)?;
+        let record = Record {
+            id,
+            link: AccessLink {
+                access: AccessId(0),
+                vlans,
+            },
             duid,
+            client_address: Ipv6Addr::from(at::<16>(fixed, 32)),
+            mac: (flags & HAS_MAC != 0).then(|| MacAddr(at(fixed, 112))),
+            link_address: Ipv6Addr::from(at::<16>(fixed, 48)),
+            is_first_hop: flags & FIRST_HOP != 0,
             ia_type: ia_type(fixed[4])?,
             iaid: Iaid(u32::from_be_bytes(at(fixed, 12))),
-            prefix,
-            client_address: Ipv6Addr::from(at::<16>(fixed, 32)),
-            mac: (fixed[1] & HAS_MAC != 0).then(|| MacAddr(at(fixed, 112))),
-            is_first_hop: fixed[1] & FIRST_HOP != 0,
-            link_address: Ipv6Addr::from(at::<16>(fixed, 48)),
+            prefix: prefix(Ipv6Addr::from(at::<16>(fixed, 16)), fixed[5])?,
             server_duid,
             server_address: Ipv6Addr::from(at::<16>(fixed, 64)),
             t1_secs: u32::from_be_bytes(at(fixed, 80)),
             t2_secs: u32::from_be_bytes(at(fixed, 84)),
-            cltt: time(fixed, 88),
-            preferred_until: time(fixed, 96),
-            valid_until: time(fixed, 104),
-            state: state(fixed[2])?,
-            origin: match fixed[3] {
-                0 => StoredOrigin::Snooped,
-                1 => StoredOrigin::Named(origin_name),
-                _ => return Err(RecordError::Field("origin")),
-            },
+            cltt,
+            preferred_until: time(at(fixed, 96)),
+            valid_until: time(at(fixed, 104)),
+            state,
+            origin: Origin::Snooped,
+            snooped_by,
+            changed_at,
+        };
+        let binding = Self {
+            interface,
+            origin,
+            record,
         };
         Ok((u32::from_be_bytes(at(fixed, 8)), binding))
+    }
+
+    /// Shifts all its times.
+    pub(super) fn shift(&mut self, by: impl Fn(Instant) -> Instant) {
+        let record = &mut self.record;
+        for time in [
+            &mut record.cltt,
+            &mut record.preferred_until,
+            &mut record.valid_until,
+            &mut record.changed_at,
+        ] {
+            *time = by(*time);
+        }
+        if let RecordState::Ended { forget_at, .. } = &mut record.state {
+            *forget_at = by(*forget_at);
+        }
     }
 }
 
@@ -212,6 +212,19 @@ fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(255)]
 }
 
+fn cut_duid(duid: &[u8]) -> &[u8] {
+    &duid[..duid.len().min(DUID_MAX)]
+}
+
+/// The next bytes.
+fn chunk<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], RecordError> {
+    let (chunk, after) = rest
+        .split_first_chunk::<N>()
+        .ok_or(RecordError::Truncated)?;
+    *rest = after;
+    Ok(*chunk)
+}
+
 fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], RecordError> {
     let (&len, after) = rest.split_first().ok_or(RecordError::Truncated)?;
     let (field, after) = after
@@ -222,10 +235,7 @@ fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], RecordError> {
 }
 
 fn tag(rest: &mut &[u8]) -> Result<VlanTag, RecordError> {
-    let (&[a, b, c, d], after) = rest
-        .split_first_chunk::<4>()
-        .ok_or(RecordError::Truncated)?;
-    *rest = after;
+    let [a, b, c, d] = chunk(rest)?;
     let tag = VlanTag {
         tpid: u16::from_be_bytes([a, b]),
         vid: u16::from_be_bytes([c, d]),
@@ -253,8 +263,14 @@ fn at<const N: usize>(fixed: &[u8; FIXED], from: usize) -> [u8; N] {
         .expect("the fixed part holds its fields")
 }
 
-fn time(fixed: &[u8; FIXED], from: usize) -> Instant {
-    Instant::from_nanos(u64::from_be_bytes(at(fixed, from)))
+const fn time(bytes: [u8; 8]) -> Instant {
+    Instant::from_nanos(u64::from_be_bytes(bytes))
+}
+
+fn prefix(address: Ipv6Addr, bits: u8) -> Result<Prefix, RecordError> {
+    Prefix::new(address, bits)
+        .filter(|prefix| prefix.address() == address)
+        .ok_or(RecordError::Field("prefix"))
 }
 
 /// The option codes (RFC 8415 §21).
@@ -275,23 +291,27 @@ const fn ia_type(byte: u8) -> Result<IaType, RecordError> {
     }
 }
 
-const fn state_byte(state: StoredState) -> u8 {
+const fn state_byte(state: RecordState) -> u8 {
     match state {
-        StoredState::Active => 0,
-        StoredState::Expired => 1,
-        StoredState::Released => 2,
-        StoredState::Declined => 3,
+        RecordState::Active => 0,
+        RecordState::Ended { how, .. } => match how {
+            Ending::Expired => 1,
+            Ending::Released => 2,
+            Ending::Declined => 3,
+            Ending::Cleared => 4,
+        },
     }
 }
 
-const fn state(byte: u8) -> Result<StoredState, RecordError> {
-    match byte {
-        0 => Ok(StoredState::Active),
-        1 => Ok(StoredState::Expired),
-        2 => Ok(StoredState::Released),
-        3 => Ok(StoredState::Declined),
-        _ => Err(RecordError::Field("state")),
-    }
+const fn ending(byte: u8) -> Result<Option<Ending>, RecordError> {
+    Ok(Some(match byte {
+        0 => return Ok(None),
+        1 => Ending::Expired,
+        2 => Ending::Released,
+        3 => Ending::Declined,
+        4 => Ending::Cleared,
+        _ => return Err(RecordError::Field("state")),
+    }))
 }
 
 #[cfg(test)]
@@ -309,38 +329,49 @@ mod tests {
             tpid: tpid.max(1),
             vid: vid & 4095,
         };
+        let vlans = match *tags {
+            [] => VlanTags::NONE,
+            [outer] => VlanTags::single(tag(outer)),
+            [outer, inner, ..] => VlanTags::double(tag(outer), tag(inner)),
+        };
+        let ended = |how| RecordState::Ended {
+            how,
+            forget_at: Instant::from_nanos(seed / 2),
+        };
         StoredBinding {
             interface: text,
-            vlans: match *tags {
-                [] => VlanTags::NONE,
-                [outer] => VlanTags::single(tag(outer)),
-                [outer, inner, ..] => VlanTags::double(tag(outer), tag(inner)),
-            },
-            duid: bytes,
-            ia_type: [IaType::Na, IaType::Ta, IaType::Pd][seed as usize % 3],
-            iaid: Iaid(seed as u32),
-            prefix: Prefix::new(Ipv6Addr::from_bits(u128::from(seed) << 60), 56).unwrap(),
-            client_address: Ipv6Addr::from_bits(u128::from(seed)),
-            mac: (seed & 1 == 0).then_some(MacAddr([2, 0, 0, 0, 0, seed as u8])),
-            is_first_hop: seed & 2 == 0,
-            link_address: Ipv6Addr::from_bits(!u128::from(seed)),
-            server_duid: bytes,
-            server_address: Ipv6Addr::LOCALHOST,
-            t1_secs: 1,
-            t2_secs: seed as u32,
-            cltt: Instant::from_nanos(seed),
-            preferred_until: Instant::from_nanos(seed.wrapping_add(1)),
-            valid_until: Instant::NEVER,
-            state: [
-                StoredState::Active,
-                StoredState::Expired,
-                StoredState::Released,
-                StoredState::Declined,
-            ][seed as usize % 4],
-            origin: if seed & 4 == 0 {
-                StoredOrigin::Snooped
-            } else {
-                StoredOrigin::Named(text)
+            origin: if seed & 4 == 0 { "" } else { text },
+            record: Record {
+                id: seed,
+                link: AccessLink {
+                    access: AccessId(0),
+                    vlans,
+                },
+                duid: bytes,
+                client_address: Ipv6Addr::from_bits(u128::from(seed)),
+                mac: (seed & 1 == 0).then_some(MacAddr([2, 0, 0, 0, 0, seed as u8])),
+                link_address: Ipv6Addr::from_bits(!u128::from(seed)),
+                is_first_hop: seed & 2 == 0,
+                ia_type: [IaType::Na, IaType::Ta, IaType::Pd][seed as usize % 3],
+                iaid: Iaid(seed as u32),
+                prefix: Prefix::new(Ipv6Addr::from_bits(u128::from(seed) << 60), 56).unwrap(),
+                server_duid: bytes,
+                server_address: Ipv6Addr::LOCALHOST,
+                t1_secs: 1,
+                t2_secs: seed as u32,
+                cltt: Instant::from_nanos(seed),
+                preferred_until: Instant::from_nanos(seed.wrapping_add(1)),
+                valid_until: Instant::NEVER,
+                state: [
+                    RecordState::Active,
+                    ended(Ending::Expired),
+                    ended(Ending::Released),
+                    ended(Ending::Declined),
+                    ended(Ending::Cleared),
+                ][seed as usize % 5],
+                origin: Origin::Snooped,
+                snooped_by: Ipv6Addr::from_bits(u128::from(seed % 7)),
+                changed_at: Instant::from_nanos(seed / 3),
             },
         }
     }
@@ -358,12 +389,12 @@ mod tests {
             written.encode(epoch, &mut record);
             record.extend(later);
 
-            prop_assert_eq!(StoredBinding::decode(&record), Ok((epoch, written)));
+            prop_assert_eq!(StoredBinding::decode(seed, &record), Ok((epoch, written)));
         }
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = StoredBinding::decode(&bytes);
+            let _ = StoredBinding::decode(1, &bytes);
         }
 
         #[test]
@@ -374,18 +405,20 @@ mod tests {
             binding(seed, "acc0", &[1; 14], &[(0x8100, 5)]).encode(1, &mut record);
             let length = record.len();
 
-            prop_assert!(StoredBinding::decode(&record[..end.index(length)]).is_err());
+            prop_assert!(StoredBinding::decode(1, &record[..end.index(length)]).is_err());
             record[at.index(length)] ^= 1 << bit;
-            let _ = StoredBinding::decode(&record);
+            let _ = StoredBinding::decode(1, &record);
         }
     }
 
     #[test]
     fn typical_record_has_under_200_bytes() {
         let mut record = Vec::new();
-        binding(3, "enp5s0f0", &[7; 14], &[(0x8100, 7)]).encode(1, &mut record);
+        let typical = binding(70, "enp5s0f0", &[7; 14], &[(0x8100, 7)]);
+        typical.encode(1, &mut record);
 
-        assert!(record.len() <= 180, "{}", record.len());
+        assert_eq!(typical.record.state, RecordState::Active);
+        assert!(record.len() <= 190, "{}", record.len());
     }
 
     #[test]
@@ -394,8 +427,8 @@ mod tests {
         let mut record = Vec::new();
         binding(4, &name, &[9; 200], &[]).encode(1, &mut record);
 
-        let (_, read) = StoredBinding::decode(&record).unwrap();
+        let (_, read) = StoredBinding::decode(1, &record).unwrap();
 
-        assert_eq!((read.interface.len(), read.duid.len()), (254, 130));
+        assert_eq!((read.interface.len(), read.record.duid.len()), (254, 130));
     }
 }

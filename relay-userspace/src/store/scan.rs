@@ -63,6 +63,8 @@ pub(super) struct Scan {
     pub(super) next_id: u64,
     /// Whole entries of a kind that is not known.
     pub(super) unknown: u64,
+    /// An older version wrote some of it.
+    pub(super) is_older: bool,
 }
 
 /// Why segments cannot be read together.
@@ -89,6 +91,7 @@ impl Scan {
             if let Some(newer) = header.filter(|it| it.format > FORMAT) {
                 return Err(ScanError::Newer(newer.format));
             }
+            scan.is_older |= header.is_some_and(|it| it.format < FORMAT);
             scan.segments.push(Scanned {
                 name: *name,
                 path,

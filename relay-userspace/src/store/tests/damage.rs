@@ -134,13 +134,9 @@ fn forged_entry_inside_a_damaged_one_is_not_believed() {
     let mut running = Running::open(folder.path());
     running.write([(1, Some(1))]);
     let mut batch = running.store.batch();
-    batch.put(
-        2,
-        &StoredBinding {
-            duid: &forged.bytes,
-            ..binding(2)
-        },
-    );
+    let mut second = binding(2, 2);
+    second.record.duid = &forged.bytes;
+    batch.put(&second);
     running.store.submit(batch).unwrap();
     running.write([(3, Some(3))]);
     running.store.close();

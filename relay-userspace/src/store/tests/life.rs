@@ -3,6 +3,12 @@
 use super::*;
 use crate::state::Kept;
 
+const POINT: ResumePoint = ResumePoint {
+    base_time_secs: 800_000_000,
+    is_bulk_complete: true,
+    skew_millis: -20,
+};
+
 #[test]
 fn changes_survive_and_the_last_of_each_binding_counts() {
     let folder = tempfile::tempdir().unwrap();
@@ -52,7 +58,10 @@ fn facts_and_ids_survive() {
     let mut running = Running::start(opened);
     let mut batch = running.store.batch();
     batch.keep(&kept);
-    assert!(batch.fact(&[facts::RESUME, b"r2"].concat(), b"here"));
+    assert!(batch.resume_point("r2", Some(&POINT)) && batch.resume_point("r3", Some(&POINT)));
+    assert!(batch.resume_point("r3", None));
+    assert!(batch.counter("created", 1 << 40));
+    assert!(!batch.counter(&"x".repeat(250), 1));
     assert!(!batch.fact(b"large", &[0; facts::FACT_MAX + 1]));
     running.store.submit(batch).unwrap();
     running.write([(7, Some(1)), (9, Some(1))]);
@@ -62,7 +71,14 @@ fn facts_and_ids_survive() {
     let opened = open(folder.path(), SMALL, &FakeClock::new()).unwrap();
 
     assert_eq!(opened.facts().kept(), Some(kept));
-    assert_eq!(opened.facts().get(b"resume/r2"), Some(&b"here"[..]));
+    assert_eq!(
+        opened.facts().resume_points(),
+        [("r2".to_owned(), POINT)].into()
+    );
+    assert_eq!(
+        opened.facts().counters(),
+        [("created".to_owned(), 1 << 40)].into()
+    );
     assert!(!opened.report().is_new && opened.report().next_id > 9);
 }
 
@@ -264,7 +280,7 @@ fn full_queue_gives_the_batch_back() {
 
     let refused = (1..=1_000_000_u64).find_map(|id| {
         let mut batch = running.store.batch();
-        batch.put(id, &binding(1));
+        batch.put(&binding(id, 1));
         batch.set_sequence(id);
         running.store.submit(batch).err()
     });
@@ -292,7 +308,7 @@ fn times_go_on_across_boots() {
     let mut opened = open(folder.path(), SMALL, &clock).unwrap();
     let mut ends = Vec::new();
     opened
-        .load(|it| ends.push((it.binding.valid_until, it.is_expired)))
+        .load(|it| ends.push((it.binding.record.valid_until, it.is_expired)))
         .unwrap();
     assert_eq!(ends, [(Instant::from_nanos(1510 * SECOND), false)]);
     drop(opened);
@@ -319,7 +335,13 @@ fn wrong_clock_drops_nothing_and_is_corrected_when_it_is_right() {
     let mut opened = open(folder.path(), SMALL, &clock).unwrap();
     let mut ends = Vec::new();
     let report = opened
-        .load(|it| ends.push((it.binding.valid_until, it.is_expired, it.is_correctable)))
+        .load(|it| {
+            ends.push((
+                it.binding.record.valid_until,
+                it.is_expired,
+                it.is_correctable,
+            ))
+        })
         .unwrap();
     assert!(report.clock_behind.is_some());
     assert!(
@@ -347,7 +369,12 @@ fn wrong_clock_drops_nothing_and_is_corrected_when_it_is_right() {
     running.store.close();
     let mut again = open(folder.path(), SMALL, &clock).unwrap();
     again
-        .load(|it| assert_eq!(it.binding.valid_until, Instant::from_nanos(1410 * SECOND)))
+        .load(|it| {
+            assert_eq!(
+                it.binding.record.valid_until,
+                Instant::from_nanos(1410 * SECOND)
+            )
+        })
         .unwrap();
     assert!(again.report().clock_behind.is_none());
 }

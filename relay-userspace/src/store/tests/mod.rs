@@ -1,8 +1,10 @@
 //! The store as a whole, on files of a temporary folder.
 
 mod damage;
+mod leasequery;
 mod life;
 mod model;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -12,8 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use relay_common::net::VlanTags;
+use relay_core::record::{Record, RecordState};
 use relay_core::time::Instant;
-use relay_core::types::{IaType, Iaid, Prefix};
+use relay_core::types::{AccessId, AccessLink, IaType, Iaid, Prefix};
+use relay_core::view::Origin;
 
 use super::*;
 
@@ -29,28 +33,37 @@ const SMALL: Options = Options {
     retry: Duration::from_millis(20),
 };
 
-/// What a binding is told apart by in these tests: its IAID.
-fn binding(version: u32) -> StoredBinding<'static> {
+/// What a version of a binding is told apart by in these tests: its IAID.
+fn binding(id: u64, version: u32) -> StoredBinding<'static> {
     StoredBinding {
         interface: "acc0",
-        vlans: VlanTags::NONE,
-        duid: &[0, 3, 0, 1, 2, 0, 0, 0, 0, 1],
-        ia_type: IaType::Pd,
-        iaid: Iaid(version),
-        prefix: Prefix::new("2001:db8:100::".parse().unwrap(), 56).unwrap(),
-        client_address: "fe80::1".parse().unwrap(),
-        mac: None,
-        is_first_hop: true,
-        link_address: "2001:db8::1".parse().unwrap(),
-        server_duid: &[0, 1, 2],
-        server_address: Ipv6Addr::LOCALHOST,
-        t1_secs: 100,
-        t2_secs: 200,
-        cltt: Instant::from_nanos(1000 * SECOND),
-        preferred_until: Instant::from_nanos(2000 * SECOND),
-        valid_until: Instant::from_nanos(3000 * SECOND),
-        state: StoredState::Active,
-        origin: StoredOrigin::Snooped,
+        origin: "",
+        record: Record {
+            id,
+            link: AccessLink {
+                access: AccessId(0),
+                vlans: VlanTags::NONE,
+            },
+            duid: &[0, 3, 0, 1, 2, 0, 0, 0, 0, 1],
+            client_address: "fe80::1".parse().unwrap(),
+            mac: None,
+            link_address: "2001:db8::1".parse().unwrap(),
+            is_first_hop: true,
+            ia_type: IaType::Pd,
+            iaid: Iaid(version),
+            prefix: Prefix::new("2001:db8:100::".parse().unwrap(), 56).unwrap(),
+            server_duid: &[0, 1, 2],
+            server_address: Ipv6Addr::LOCALHOST,
+            t1_secs: 100,
+            t2_secs: 200,
+            cltt: Instant::from_nanos(1000 * SECOND),
+            preferred_until: Instant::from_nanos(2000 * SECOND),
+            valid_until: Instant::from_nanos(3000 * SECOND),
+            state: RecordState::Active,
+            origin: Origin::Snooped,
+            snooped_by: Ipv6Addr::UNSPECIFIED,
+            changed_at: Instant::from_nanos(1000 * SECOND),
+        },
     }
 }
 
@@ -86,7 +99,7 @@ fn open(folder: &Path, options: Options, clock: &FakeClock) -> Result<Opened, Op
 fn load(opened: &mut Opened) -> BTreeMap<u64, u32> {
     let mut found = BTreeMap::new();
     let load = opened.load(|restored| {
-        let twice = found.insert(restored.id, restored.binding.iaid.0);
+        let twice = found.insert(restored.binding.record.id, restored.binding.record.iaid.0);
         assert_eq!(twice, None, "each binding is handed out once");
     });
     load.unwrap();
@@ -124,7 +137,7 @@ impl Running {
         let mut batch = self.store.batch();
         for (id, version) in changes {
             match version {
-                Some(version) => batch.put(id, &binding(version)),
+                Some(version) => batch.put(&binding(id, version)),
                 None => batch.remove(id),
             }
         }
