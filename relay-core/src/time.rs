@@ -87,6 +87,36 @@ impl LqTime {
     }
 }
 
+/// The wall clock: how far it is ahead of the boot clock, as the shell last said.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct WallClock {
+    /// Nanoseconds of Unix time minus those of the boot clock.
+    pub(crate) ahead_nanos: i64,
+}
+
+#[allow(dead_code, reason = "the requestor and the answers come next")]
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+#[allow(dead_code, reason = "the requestor and the answers come next")]
+impl WallClock {
+    /// Nanoseconds of Unix time.
+    const fn unix_nanos(self, now: Instant) -> u64 {
+        now.0.saturating_add_signed(self.ahead_nanos)
+    }
+
+    /// What it shows.
+    pub(crate) const fn lq_time(self, now: Instant) -> LqTime {
+        LqTime::from_unix_secs(self.unix_nanos(now) / NANOS_PER_SEC)
+    }
+
+    /// When that second begins on the boot clock; its start where that is earlier.
+    pub(crate) const fn instant_of(self, now: Instant, time: LqTime) -> Instant {
+        let this_second = now.0.saturating_sub(self.unix_nanos(now) % NANOS_PER_SEC);
+        let nanos = time.secs_since(self.lq_time(now)) as i64 * NANOS_PER_SEC as i64;
+        Instant(this_second.saturating_add_signed(nanos))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +135,20 @@ mod tests {
         assert_eq!(before.secs_since(after), -5);
         assert!(after.is_after(before) && !before.is_after(after) && !after.is_after(after));
         assert_eq!(after.minus_secs(5), before);
+    }
+
+    #[test]
+    fn wall_clock_tells_the_second_and_finds_its_begin() {
+        let clock = WallClock {
+            ahead_nanos: 1_751_991_000_000_000_000,
+        };
+        let now = Instant::from_nanos(168_700_000_000);
+
+        assert_eq!(clock.lq_time(now), LqTime(0x3000_0000));
+        let begin = |secs: u32| clock.instant_of(now, LqTime(secs)).as_nanos();
+        assert_eq!(begin(0x3000_0000), 168_000_000_000);
+        assert_eq!(begin(0x3000_0002), 170_000_000_000);
+        assert_eq!(begin(0x3000_0000 - 168), 0);
+        assert_eq!(begin(0x3000_0000 - 169), 0, "before the boot");
     }
 }

@@ -149,12 +149,21 @@ pub enum LeasequeryEffect {
         /// Where to: address and port are those of the configuration.
         to: Remote,
     },
-    /// Send these bytes, then say [`LeasequeryInput::Writable`].
+    /// Send these bytes, then say [`LeasequeryInput::Writable`]. Before that comes no other, except
+    /// one right before [`LeasequeryEffect::Close`].
     Send {
         /// Where.
         connection: ConnectionId,
         /// At most 64 KiB, whole messages.
         bytes: Span,
+    },
+    /// Whether bytes are to be read from it; at first they are. What is on its way already is taken
+    /// all the same (BLQ-16).
+    Read {
+        /// Where.
+        connection: ConnectionId,
+        /// Read on, or let them wait at the other end.
+        is_wanted: bool,
     },
     /// TLS begins, behind all that was sent. The opener is the TLS client. Bytes that were received
     /// behind the last message are an error that the core has looked for (ALQ-D-19).
@@ -164,7 +173,7 @@ pub enum LeasequeryEffect {
         /// Whose name the certificate must bear.
         peer: PeerId,
     },
-    /// Close, behind all that was sent.
+    /// Close, behind all that was sent; after [`CloseReason::SendTimeout`] without waiting for that.
     Close {
         /// Which.
         connection: ConnectionId,
