@@ -216,7 +216,7 @@ impl Relay {
 
     /// By access interface, ordered; [`AccessId::UNMAPPED`] last.
     pub fn digests(&self) -> Vec<(AccessId, Digest)> {
-        Vec::new()
+        self.bindings.digests()
     }
 
     /// Whether there are still bindings that a [`Clear`] means: it removes many in several calls.

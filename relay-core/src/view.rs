@@ -45,6 +45,8 @@ pub struct BindingView {
     pub state: BindingState,
     /// How we learned of it.
     pub origin: Origin,
+    /// The relay that read it from a Reply: its address toward servers; `::` is this one.
+    pub snooped_by: Ipv6Addr,
     /// DUID of the server that gave it.
     pub server_duid: Vec<u8>,
     /// Address of the server that gave it.

@@ -93,6 +93,7 @@ pub(crate) fn subscriber(n: u32, now: Instant) -> SubscriberView {
         prefix,
         state: BindingState::Active,
         origin: Origin::Snooped,
+        snooped_by: std::net::Ipv6Addr::UNSPECIFIED,
         server_duid: vec![0, 1],
         server_address: "2001:db8:ff::11".parse().unwrap(),
         cltt: now,

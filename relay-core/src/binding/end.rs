@@ -153,10 +153,7 @@ impl Bindings {
             }
             (None, None) => {}
         }
-        if self.table.client(client).is_some_and(|c| c.leases == 0) {
-            self.remove_neighbor(cx, client);
-            self.table.remove_client(client);
-        }
+        self.leave(cx, client);
         if let Some(ended) = view.as_mut().and_then(|view| view.bindings.first_mut()) {
             ended.state = state_after(action);
             ended.route = RouteState::Disabled;
@@ -166,6 +163,14 @@ impl Bindings {
             action,
             subscriber: view.map(Into::into),
         }));
+    }
+
+    /// A lease of this client went; with its last one it goes too.
+    pub(super) fn leave(&mut self, cx: &mut Context<'_>, client: u32) {
+        if self.table.client(client).is_some_and(|it| it.leases == 0) {
+            self.remove_neighbor(cx, client);
+            self.table.remove_client(client);
+        }
     }
 }
 

@@ -57,7 +57,12 @@ impl Bindings {
                 is_placed = true;
             }
             match (step, known) {
-                (Step::Create, _) => client = self.create(cx, source, client, lease),
+                (Step::Create, _) => {
+                    client = match self.table.find_of_duid(lease.prefix, source.duid) {
+                        Some(at) => self.adopt(cx, source, client, at, lease),
+                        None => self.create(cx, source, client, lease),
+                    }
+                }
                 (Step::Ignore, None) if source.may_end => {
                     let key = (lease.ia_type, lease.iaid, lease.prefix);
                     self.refused.forget_lease(source.link, source.duid, key);
@@ -119,6 +124,45 @@ impl Bindings {
         Some(owner)
     }
 
+    /// A lease of this client that was known on another link, or of another IA: it has moved here.
+    /// The client after it, which may be new.
+    fn adopt(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &Source<'_>,
+        client: Option<u32>,
+        at: u32,
+        lease: &Lease,
+    ) -> Option<u32> {
+        let before = self.table.binding(at)?.client;
+        let has_moved = client != Some(before);
+        if has_moved && let Some((notice, why)) = self.limit(source.link, client) {
+            // req: SNP-40
+            cx.out.notice(Some(source.link.access), notice);
+            self.refuse(cx, source, lease, why);
+            return client;
+        }
+        let owner = match client {
+            Some(client) => client,
+            None => self
+                .table
+                .add_client(source.duid, source.link, source.place)?,
+        };
+        if has_moved {
+            self.table.rekey(at, owner, lease.ia_type, lease.iaid);
+        }
+        let key = (lease.ia_type, lease.iaid, lease.prefix);
+        self.refused.forget_lease(source.link, source.duid, key);
+        self.refresh(cx, source, at, lease);
+        if has_moved {
+            self.leave(cx, before);
+            if self.table.binding(at).is_some_and(|it| it.is_owner) {
+                self.reroute(cx, at, true);
+            }
+        }
+        Some(owner)
+    }
+
     /// A lease that the table does not take: it is shown, since its client believes to have it.
     fn refuse(
         &mut self,
@@ -138,6 +182,7 @@ impl Bindings {
             prefix: lease.prefix,
             state: BindingState::Active,
             origin: Origin::Snooped,
+            snooped_by: Ipv6Addr::UNSPECIFIED,
             server_duid: source.server_duid.to_vec(),
             server_address: source.server_address,
             t1_secs: lease.t1_secs,
@@ -155,6 +200,13 @@ impl Bindings {
 
     fn refresh(&mut self, cx: &mut Context<'_>, source: &Source<'_>, at: u32, lease: &Lease) {
         let given = source.given(cx);
+        if let Some(binding) = self.table.binding(at)
+            && (binding.ia_type, binding.iaid) != (lease.ia_type, lease.iaid)
+        {
+            // Who told it did not say of which IA it is.
+            let client = binding.client;
+            self.table.rekey(at, client, lease.ia_type, lease.iaid);
+        }
         self.table.refresh(at, lease, given);
         self.record_put(cx, at);
         if let Some(before) = self.table.promote(at) {
@@ -194,12 +246,7 @@ impl Bindings {
         let of_client = client
             .and_then(|client| self.table.client(client))
             .map_or(0, |client| client.leases as usize);
-        let of_interface: usize = self
-            .table
-            .counts(link.access)
-            .into_iter()
-            .map(|count| count as usize)
-            .sum();
+        let of_interface = self.table.count_on(link.access);
         let limits = &self.limits;
         if of_client >= limits.max_leases_per_client {
             return Some((Notice::ClientLimit, RouteRefusal::ClientLimit));
@@ -247,9 +294,11 @@ impl Bindings {
 impl<'a> Source<'a> {
     const fn given(&self, cx: &Context<'_>) -> Given<'a> {
         Given {
-            now: cx.now,
-            duid: self.server_duid,
-            address: self.server_address,
+            at: cx.now,
+            cltt: cx.now,
+            server: Some((self.server_duid, self.server_address)),
+            origin: Origin::Snooped,
+            snooped_by: Ipv6Addr::UNSPECIFIED,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! read before (`snoop`).
 
 pub(crate) mod client;
+pub(crate) mod digest;
 mod end;
 pub(crate) mod index;
 mod learn;
@@ -32,6 +33,7 @@ use self::records::Records;
 use self::refused::RefusedLeases;
 use self::sweep::Sweep;
 use self::table::Table;
+use crate::alq::Digest;
 use crate::config::{Limits, RelayConfig};
 use crate::desired::Policy;
 use crate::hold::Hold;
@@ -39,7 +41,7 @@ use crate::outbox::Outbox;
 use crate::relaying::link::Links;
 use crate::time::Instant;
 use crate::types::{AccessId, Prefix};
-use crate::view::{Origin, TableSummary};
+use crate::view::TableSummary;
 
 pub(crate) use self::client::Place;
 pub(crate) use self::learn::Source;
@@ -125,19 +127,19 @@ impl Bindings {
         self.table.check();
     }
 
+    /// By access interface.
+    pub(crate) fn digests(&self) -> Vec<(AccessId, Digest)> {
+        self.table.digests().list()
+    }
+
     /// Numbers of the table.
     pub(crate) fn summary(&self) -> TableSummary {
-        use crate::types::IaType;
-        let types = [IaType::Na, IaType::Ta, IaType::Pd];
-        let counts = self.table.all_counts().flat_map(|(access, counts)| {
-            types
-                .into_iter()
-                .zip(counts)
-                .map(move |(ia_type, count)| (access, ia_type, Origin::Snooped, count as usize))
-        });
+        let counts = self.table.all_counts();
         TableSummary {
             clients: self.table.clients(),
-            active: counts.filter(|(_, _, _, count)| *count > 0).collect(),
+            active: counts
+                .map(|((access, ia_type, origin), count)| (access, ia_type, origin, count))
+                .collect(),
             refused: self.refused.len(),
             held_replies: 0,
         }

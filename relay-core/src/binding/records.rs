@@ -5,7 +5,6 @@
 //! are there. Must not know of files.
 
 use alloc::vec::Vec;
-use core::net::Ipv6Addr;
 
 use super::client::Place;
 use super::table::Given;
@@ -14,7 +13,7 @@ use crate::effect::Effect;
 use crate::record::{Keeping, Record, RecordChange, RecordKey, RecordState, Restored};
 use crate::snoop::Lease;
 use crate::time::Instant;
-use crate::view::{Origin, RouteState};
+use crate::view::RouteState;
 
 /// Slots of bindings looked at in one call.
 const SLICE: u32 = 1024;
@@ -117,8 +116,8 @@ impl Bindings {
             preferred_until: binding.preferred_until,
             valid_until: binding.valid_until,
             state: RecordState::Active,
-            origin: Origin::Snooped,
-            snooped_by: Ipv6Addr::UNSPECIFIED,
+            origin: binding.origin,
+            snooped_by: binding.snooped_by,
             changed_at: binding.cltt,
         })
     }
@@ -151,12 +150,7 @@ impl Bindings {
             link_address: record.link_address,
             is_first_hop: record.is_first_hop,
         };
-        let found = self.table.find_client(record.link, record.duid);
-        let client = found.or_else(|| self.table.add_client(record.duid, record.link, place));
-        let Some(client) = client else { return };
-        let twin = self
-            .table
-            .find(client, record.ia_type, record.iaid, record.prefix);
+        let twin = self.table.find_of_duid(record.prefix, record.duid);
         let twin = twin.and_then(|at| self.table.binding(at));
         if let Some((id, cltt)) = twin.map(|twin| (twin.id, twin.cltt)) {
             // Written under two numbers: the later transaction is the true one.
@@ -166,6 +160,9 @@ impl Bindings {
                 return;
             }
         }
+        let found = self.table.find_client(record.link, record.duid);
+        let client = found.or_else(|| self.table.add_client(record.duid, record.link, place));
+        let Some(client) = client else { return };
         self.place_newest(client, place, restored);
         self.put_back(cx, client, restored);
     }
@@ -184,9 +181,7 @@ impl Bindings {
 
     fn put_back(&mut self, cx: &mut Context<'_>, client: u32, restored: &Restored<'_>) {
         let record = &restored.record;
-        let known = self
-            .table
-            .find(client, record.ia_type, record.iaid, record.prefix);
+        let known = self.table.find_of_duid(record.prefix, record.duid);
         let lease = Lease {
             ia_type: record.ia_type,
             iaid: record.iaid,
@@ -197,12 +192,17 @@ impl Bindings {
             valid_secs: secs_between(cx.now, record.valid_until),
         };
         let given = Given {
-            now: cx.now,
-            duid: record.server_duid,
-            address: record.server_address,
+            at: cx.now,
+            cltt: record.cltt,
+            server: Some((record.server_duid, record.server_address)),
+            origin: record.origin,
+            snooped_by: record.snooped_by,
         };
         let at = match known {
             Some(at) => {
+                let before = self.table.binding(at).map_or(client, |it| it.client);
+                self.table.rekey(at, client, record.ia_type, record.iaid);
+                self.leave(cx, before);
                 self.table.refresh(at, &lease, given);
                 Some(at)
             }
@@ -218,7 +218,6 @@ impl Bindings {
         };
         if let Some(binding) = self.table.binding_mut(at) {
             binding.id = record.id;
-            binding.cltt = record.cltt;
             binding.is_uncertain = restored.is_uncertain;
             binding.route = RouteState::Pending;
         }

@@ -49,7 +49,8 @@ impl Bindings {
             iaid: binding.iaid,
             prefix: binding.prefix,
             state: BindingState::Active,
-            origin: Origin::Snooped,
+            origin: binding.origin,
+            snooped_by: binding.snooped_by,
             server_duid: server_duid.to_vec(),
             server_address,
             t1_secs: binding.t1_secs,
@@ -102,12 +103,7 @@ impl Bindings {
             return None;
         }
         let view = self.view(links, at, |_, binding| {
-            is_lease_meant(
-                filter,
-                binding.prefix,
-                BindingState::Active,
-                Origin::Snooped,
-            )
+            is_lease_meant(filter, binding.prefix, BindingState::Active, binding.origin)
         });
         if self.refused.len() == 0 {
             return view;
