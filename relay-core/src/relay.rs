@@ -121,7 +121,7 @@ impl Relay {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let bindings = self.bindings.next_time(self.now);
         let held = self.hold.next_deadline();
-        let leasequery = self.leasequery.next_time(self.now);
+        let leasequery = self.leasequery.next_time(&self.bindings, self.now);
         let times = [bindings, held, leasequery];
         times.into_iter().flatten().min()
     }
@@ -202,7 +202,7 @@ impl Relay {
 
     /// Each peer and direction, and each server that is asked by Bulk Leasequery, ordered.
     pub fn neighbors(&self) -> Vec<Neighbor> {
-        self.leasequery.neighbors()
+        self.leasequery.neighbors(&self.bindings, self.now)
     }
 
     /// Whether this relay may attract traffic.

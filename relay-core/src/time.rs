@@ -94,10 +94,8 @@ pub(crate) struct WallClock {
     pub(crate) ahead_nanos: i64,
 }
 
-#[allow(dead_code, reason = "the requestor and the answers come next")]
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
-#[allow(dead_code, reason = "the requestor and the answers come next")]
 impl WallClock {
     /// Nanoseconds of Unix time.
     const fn unix_nanos(self, now: Instant) -> u64 {
@@ -107,6 +105,18 @@ impl WallClock {
     /// What it shows.
     pub(crate) const fn lq_time(self, now: Instant) -> LqTime {
         LqTime::from_unix_secs(self.unix_nanos(now) / NANOS_PER_SEC)
+    }
+
+    /// Whole seconds that it moves on from one moment to a later one. However often it is asked
+    /// meanwhile, `now` and the answer make the same second (ALQ-15).
+    pub(crate) const fn secs_between(self, from: Instant, to: Instant) -> u32 {
+        let [from, to] = [self.unix_nanos(from), self.unix_nanos(to)];
+        let secs = (to / NANOS_PER_SEC).saturating_sub(from / NANOS_PER_SEC);
+        if secs > u32::MAX as u64 {
+            u32::MAX
+        } else {
+            secs as u32
+        }
     }
 
     /// When that second begins on the boot clock; its start where that is earlier.

@@ -12,6 +12,7 @@ use super::requestor::Requestor;
 use super::server::Server;
 use super::view::{Neighbor, Role};
 use super::{Context, Shared};
+use crate::binding::Bindings;
 use crate::config::LeasequeryConfig;
 use crate::time::Instant;
 use crate::wire::tcp_frame::FrameReader;
@@ -90,6 +91,7 @@ impl Leasequery {
                 }
             }
             LeasequeryInput::Closed { connection, reason } => {
+                let reason = self.server.reason_of_end(connection, reason);
                 shared.connections.lost(connection, reason);
             }
             LeasequeryInput::Restore(memory) => {
@@ -101,6 +103,7 @@ impl Leasequery {
             }
             LeasequeryInput::Loaded => {
                 shared.is_loaded = true;
+                cx.bindings.begin_history(cx.act.now);
                 self.requestor.loaded(shared, cx);
             }
             LeasequeryInput::Shutdown => {
@@ -127,18 +130,18 @@ impl Leasequery {
     }
 
     /// When [`Leasequery::handle_timeout`] is due.
-    pub(crate) fn next_time(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_time(&self, bindings: &Bindings, now: Instant) -> Option<Instant> {
         let times = [
             self.shared.connections.next_deadline(),
-            self.server.next_time(&self.shared, now),
+            self.server.next_time(&self.shared, bindings, now),
             self.requestor.next_time(&self.shared, now),
         ];
         times.into_iter().flatten().min()
     }
 
     /// Each peer and direction, and each server.
-    pub(crate) fn neighbors(&self) -> Vec<Neighbor> {
-        let mut all = self.server.neighbors(&self.shared);
+    pub(crate) fn neighbors(&self, bindings: &Bindings, now: Instant) -> Vec<Neighbor> {
+        let mut all = self.server.neighbors(&self.shared, bindings, now);
         all.extend(self.requestor.neighbors(&self.shared));
         all.sort_by_key(|it| (it.remote, it.role));
         all

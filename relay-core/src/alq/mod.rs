@@ -12,13 +12,15 @@
 //! ready          in sync with all peers, or given up waiting
 //! ```
 
-#![allow(dead_code, reason = "the requestor and the answers come next")]
-
+mod answer;
 mod connection;
 mod dispatch;
 mod input;
+mod query;
 mod requestor;
 mod server;
+mod server_state;
+mod telling;
 mod view;
 
 pub(crate) use self::dispatch::Leasequery;

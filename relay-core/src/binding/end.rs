@@ -1,16 +1,19 @@
 //! Leases end: given up by the client, run out, or cleared by an operator.
 
 use alloc::vec::Vec;
+use core::net::Ipv6Addr;
 
 use relay_common::net::MacAddr;
 
+use super::ended::End;
 use super::{Bindings, Context};
 use crate::effect::{BindingAction, BindingEvent, Effect};
 use crate::error::Notice;
 use crate::input::Clear;
+use crate::record::Ending;
 use crate::snoop::{GivenUp, Item};
 use crate::types::{AccessLink, IaType};
-use crate::view::{BindingState, RouteState};
+use crate::view::{BindingState, Origin, RouteState};
 
 /// Timers looked at in one call.
 const EXPIRY_BATCH: usize = 1024;
@@ -83,6 +86,7 @@ impl Bindings {
     /// Ends what has run out, at most [`EXPIRY_BATCH`] timers of it.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>) {
         self.refused.expire(cx.now);
+        self.forget_due(cx);
         for _ in 0..EXPIRY_BATCH {
             match self.table.pop_expired(cx.now) {
                 Some(Some(at)) => self.end(cx, at, BindingAction::Expired),
@@ -136,8 +140,26 @@ impl Bindings {
         }
     }
 
-    /// Ends one lease: first its route goes, or passes to the next lease of the prefix.
+    /// Ends one lease because of what this relay saw.
     pub(super) fn end(&mut self, cx: &mut Context<'_>, at: u32, action: BindingAction) {
+        let seen = End {
+            at: cx.now,
+            origin: Origin::Snooped,
+            snooped_by: Ipv6Addr::UNSPECIFIED,
+        };
+        self.end_as(cx, at, action, seen);
+    }
+
+    /// Ends one lease: first its route goes, or passes to the next lease of the prefix. Who did not
+    /// see it run out by itself has to be told.
+    // req: ALQ-D-13
+    pub(super) fn end_as(
+        &mut self,
+        cx: &mut Context<'_>,
+        at: u32,
+        action: BindingAction,
+        end: End,
+    ) {
         let Some(client) = self.table.binding(at).map(|binding| binding.client) else {
             return;
         };
@@ -145,7 +167,10 @@ impl Bindings {
         let Some((binding, heir)) = self.table.remove(at) else {
             return;
         };
-        self.record_remove(cx, binding.id);
+        match ending(action) {
+            Some(how) => self.remember(cx, client, &binding, how, end),
+            None => self.record_remove(cx, binding.id),
+        }
         match (heir, binding.announced) {
             (Some(heir), announced) => self.take_over(cx, heir, announced),
             (None, Some(_)) => {
@@ -182,5 +207,18 @@ const fn state_after(action: BindingAction) -> BindingState {
         BindingAction::Declined => BindingState::Declined,
         BindingAction::Expired => BindingState::Expired,
         BindingAction::Released | BindingAction::Cleared => BindingState::Released,
+    }
+}
+
+/// How a lease ended before its time.
+const fn ending(action: BindingAction) -> Option<Ending> {
+    match action {
+        BindingAction::Released => Some(Ending::Released),
+        BindingAction::Declined => Some(Ending::Declined),
+        BindingAction::Cleared => Some(Ending::Cleared),
+        BindingAction::Created
+        | BindingAction::Renewed
+        | BindingAction::Expired
+        | BindingAction::Refused => None,
     }
 }

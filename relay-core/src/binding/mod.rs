@@ -4,19 +4,23 @@
 //! which route changes come out of it ([`routes`]). Must not know of messages: what they say was
 //! read before (`snoop`).
 
+pub(crate) mod changes;
 pub(crate) mod client;
 pub(crate) mod digest;
 mod end;
+pub(crate) mod ended;
 pub(crate) mod index;
 mod learn;
 mod lifecycle;
 mod records;
 mod refused;
+mod remember;
 mod routes;
 pub(crate) mod slab;
 mod sweep;
 pub(crate) mod table;
 mod timers;
+mod told;
 mod views;
 
 #[cfg(test)]
@@ -25,16 +29,18 @@ mod record_tests;
 mod tests;
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use relay_common::net::VlanTags;
 
 use self::client::Client;
+use self::ended::Endings;
 use self::records::Records;
 use self::refused::RefusedLeases;
 use self::sweep::Sweep;
 use self::table::Table;
 use crate::alq::Digest;
-use crate::config::{Limits, RelayConfig};
+use crate::config::{LeasequeryConfig, Limits, RelayConfig};
 use crate::desired::Policy;
 use crate::hold::Hold;
 use crate::outbox::Outbox;
@@ -45,10 +51,16 @@ use crate::view::TableSummary;
 
 pub(crate) use self::client::Place;
 pub(crate) use self::learn::Source;
+pub(crate) use self::told::Told;
 
 /// The table with all that acts on it.
 pub(crate) struct Bindings {
     table: Table,
+    endings: Endings,
+    /// How long removals are remembered at least; `None`: nobody asks for them.
+    history: Option<Duration>,
+    /// All changes from here on are known.
+    history_begin: Instant,
     refused: RefusedLeases,
     policy: Policy,
     limits: Limits,
@@ -74,6 +86,9 @@ impl Bindings {
     pub(crate) fn new(config: &RelayConfig, key: [u8; 16]) -> Self {
         Self {
             table: Table::new(key),
+            endings: Endings::new(key),
+            history: history(&config.leasequery),
+            history_begin: Instant::default(),
             refused: RefusedLeases::default(),
             policy: Policy::new(&config.routes),
             limits: config.limits,
@@ -90,6 +105,7 @@ impl Bindings {
     pub(crate) fn configure(&mut self, config: &RelayConfig) {
         self.policy = Policy::new(&config.routes);
         self.limits = config.limits;
+        self.history = history(&config.leasequery);
         self.look_again(false);
     }
 
@@ -118,8 +134,12 @@ impl Bindings {
         if self.sweep.is_some() || self.is_correcting() {
             return Some(now);
         }
-        let both = [self.table.next_expiry(), self.refused.next_expiry()];
-        both.into_iter().flatten().min()
+        let times = [
+            self.table.next_expiry(),
+            self.refused.next_expiry(),
+            self.endings.next_time(),
+        ];
+        times.into_iter().flatten().min()
     }
 
     #[cfg(test)]
@@ -144,4 +164,9 @@ impl Bindings {
             held_replies: 0,
         }
     }
+}
+
+/// How long removals are remembered for other relays.
+fn history(config: &LeasequeryConfig) -> Option<Duration> {
+    config.enabled.then_some(config.history)
 }

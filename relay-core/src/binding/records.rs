@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 
+use super::changes::{Kind, Node};
 use super::client::Place;
 use super::table::Given;
 use super::{Bindings, Context};
@@ -64,16 +65,24 @@ impl Bindings {
         }
     }
 
-    /// A binding has changed.
+    /// A binding has changed. That it had ended once is over.
     pub(super) fn record_put(&mut self, cx: &mut Context<'_>, at: u32) {
+        self.forget_ending_of(cx, at);
         if let Some(binding) = self.table.binding_mut(at) {
             binding.is_uncertain = false;
             let id = binding.id;
+            let at = Node::binding(at);
             self.tell_record(cx, RecordChange::Put(RecordKey { id, at }));
         }
     }
 
-    /// A binding has ended.
+    /// A binding has ended and is remembered.
+    pub(super) fn record_ended(&mut self, cx: &mut Context<'_>, id: u64, at: u32) {
+        let at = Node::ended(at);
+        self.tell_record(cx, RecordChange::Put(RecordKey { id, at }));
+    }
+
+    /// A binding has ended, and nobody need know.
     pub(super) fn record_remove(&mut self, cx: &mut Context<'_>, id: u64) {
         self.tell_record(cx, RecordChange::Remove { id });
     }
@@ -94,7 +103,13 @@ impl Bindings {
 
     /// A binding as it is now; `None` where it has ended.
     pub(crate) fn record(&self, key: RecordKey) -> Option<Record<'_>> {
-        let binding = self.table.binding(key.at).filter(|it| it.id == key.id)?;
+        if let Kind::Ended(at) = key.at.kind() {
+            return self.ended_record(at, key.id);
+        }
+        let Kind::Binding(at) = key.at.kind() else {
+            return None;
+        };
+        let binding = self.table.binding(at).filter(|it| it.id == key.id)?;
         let client = self.table.client(binding.client)?;
         let (server_duid, server_address) = self.table.server_of(binding);
         Some(Record {
@@ -118,20 +133,41 @@ impl Bindings {
             state: RecordState::Active,
             origin: binding.origin,
             snooped_by: binding.snooped_by,
-            changed_at: binding.cltt,
+            changed_at: self.changed_at(Node::binding(at)),
         })
     }
 
-    /// Tells the next slice of all bindings, from slot `from` on. Where the next one begins.
+    /// Tells the next slice of all bindings and removals, from a slot on. Where the next one begins.
     pub(crate) fn record_slice(&mut self, cx: &mut Context<'_>, from: u32) -> Option<u32> {
-        let end = self.table.bindings_end();
-        let stop = from.saturating_add(SLICE).min(end);
-        for at in from..stop {
-            if let Some(id) = self.table.binding(at).map(|binding| binding.id) {
-                self.tell_record(cx, RecordChange::Put(RecordKey { id, at }));
+        match Node::from_number(from).kind() {
+            Kind::Binding(from) => {
+                let end = self.table.bindings_end();
+                let stop = from.saturating_add(SLICE).min(end);
+                for at in from..stop {
+                    if let Some(id) = self.table.binding(at).map(|binding| binding.id) {
+                        let at = Node::binding(at);
+                        self.tell_record(cx, RecordChange::Put(RecordKey { id, at }));
+                    }
+                }
+                let is_more = stop < end || self.endings.len() > 0;
+                let next = if stop < end {
+                    Node::binding(stop)
+                } else {
+                    Node::ended(0)
+                };
+                is_more.then_some(next.number())
+            }
+            Kind::Ended(from) => {
+                let end = self.endings.end();
+                let stop = from.saturating_add(SLICE).min(end);
+                for at in from..stop {
+                    if let Some(id) = self.endings.get(at).map(|ended| ended.id) {
+                        self.record_ended(cx, id, at);
+                    }
+                }
+                (stop < end).then_some(Node::ended(stop).number())
             }
         }
-        (stop < end).then_some(stop)
     }
 
     /// Takes a binding back. It was within the limits when it was made. Its route is not told yet:
@@ -139,9 +175,10 @@ impl Bindings {
     pub(crate) fn restore(&mut self, cx: &mut Context<'_>, restored: &Restored<'_>) {
         let record = &restored.record;
         self.records.last_id = self.records.last_id.max(record.id);
-        if record.state != RecordState::Active {
-            // Nobody asks for ended ones here.
-            self.record_remove(cx, record.id);
+        if let RecordState::Ended { how, forget_at } = record.state {
+            return self.restore_ended(cx, restored, how, forget_at);
+        }
+        if self.has_ended_since(cx, record) {
             return;
         }
         let place = Place {
@@ -223,6 +260,8 @@ impl Bindings {
         }
         self.table
             .set_times(at, record.preferred_until, record.valid_until);
+        let changes = self.table.changes_mut();
+        changes.set_changed_at(Node::binding(at), record.changed_at);
         // The lease whose Reply came last owns the prefix, the one before it is next.
         // req: SNP-35
         let mut newer: Vec<(Instant, u32)> = self
@@ -273,12 +312,16 @@ impl Bindings {
             let preferred_until = earlier(binding.preferred_until, earlier_nanos);
             let valid_until = earlier(binding.valid_until, earlier_nanos);
             self.table.set_times(at, preferred_until, valid_until);
+            self.correct_change(Node::binding(at), earlier_nanos);
             self.record_put(cx, at);
         }
         self.records.correction = (stop < end).then_some(Correction {
             next: stop,
             earlier_nanos,
         });
+        if stop == end {
+            self.correct_endings(cx, earlier_nanos);
+        }
     }
 }
 
@@ -291,7 +334,7 @@ fn secs_between(now: Instant, until: Instant) -> u32 {
     u32::try_from(secs).unwrap_or(u32::MAX - 1)
 }
 
-fn earlier(at: Instant, by_nanos: i64) -> Instant {
+pub(super) fn earlier(at: Instant, by_nanos: i64) -> Instant {
     if at == Instant::NEVER {
         return at;
     }

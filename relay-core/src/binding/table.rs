@@ -16,6 +16,7 @@ use core::net::Ipv6Addr;
 
 use relay_common::net::VlanTags;
 
+use super::changes::{Changes, Node};
 use super::client::{Client, Common, Place, Servers};
 use super::digest::Digests;
 use super::index::{Index, hash};
@@ -97,6 +98,8 @@ pub(crate) struct Table {
     counts: Vec<u32>,
     by_origin: BTreeMap<(AccessId, IaType, Origin), u32>,
     digests: Digests,
+    /// Bindings, and the removals that others remember.
+    changes: Changes,
 }
 
 impl Table {
@@ -115,7 +118,17 @@ impl Table {
             counts: Vec::new(),
             by_origin: BTreeMap::new(),
             digests: Digests::default(),
+            changes: Changes::default(),
         }
+    }
+
+    /// The order of changes.
+    pub(crate) const fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    pub(crate) const fn changes_mut(&mut self) -> &mut Changes {
+        &mut self.changes
     }
 
     /// Leases in all.
@@ -193,6 +206,14 @@ impl Table {
         self.by_duid.find(self.duid_hash(duid), |at| {
             let client = self.clients.get(at);
             client.is_some_and(|client| *client.duid == *duid)
+        })
+    }
+
+    /// All clients with this DUID.
+    pub(crate) fn with_duid(&self, duid: &[u8]) -> impl Iterator<Item = u32> {
+        let first = self.first_with_duid(duid);
+        core::iter::successors(first, |at| {
+            some(self.clients.get(*at)?.next[Common::Duid as usize])
         })
     }
 
@@ -473,6 +494,7 @@ impl Table {
         let Some(binding) = self.bindings.get_mut(at) else {
             return;
         };
+        self.changes.touch(Node::binding(at), given.at);
         binding.t1_secs = lease.t1_secs;
         binding.t2_secs = lease.t2_secs;
         binding.cltt = given.cltt;
@@ -546,6 +568,7 @@ impl Table {
             self.set_owner(heir, true);
         }
         self.timers.disarm(at);
+        self.changes.remove(Node::binding(at));
         self.leave_client(at);
         let binding = self.bindings.remove(at)?;
         self.servers.give_back(binding.server);
