@@ -47,6 +47,18 @@ pub enum SessionState {
 }
 
 impl SessionState {
+    /// All, in the order of their discriminants.
+    pub const ALL: [Self; 8] = [
+        Self::Idle,
+        Self::Connecting,
+        Self::TlsHandshake,
+        Self::QuerySent,
+        Self::BulkCatchUp,
+        Self::CatchUp,
+        Self::Active,
+        Self::Backoff,
+    ];
+
     /// The name that `show` prints.
     pub const fn name(self) -> &'static str {
         match self {
@@ -97,6 +109,8 @@ pub struct Neighbor {
 pub struct CatchUp {
     /// The start time asked for: seconds since 2000 of the server's clock.
     pub requested_from: Option<u32>,
+    /// When the query was sent, or received.
+    pub started_at: Option<Instant>,
     /// Whether all of it has come.
     pub is_complete: bool,
     /// When.

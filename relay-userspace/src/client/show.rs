@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::Failure;
 use super::http::{Daemon, parse};
+use super::leasequery;
 use super::table::{Kind, Table};
 use crate::cli::{Filters, Show, Shown};
 use crate::control::documents::{InterfaceJson, ServerJson, Statistics, Version};
@@ -21,6 +22,8 @@ pub(super) async fn run(daemon: &Daemon, show: Show) -> Result<(), Failure> {
     let (path, words) = match &show.what {
         Shown::Subscribers { filter, .. } => ("/v1/subscribers", words(filter)),
         Shown::Bindings { filter } => ("/v1/bindings", words(filter)),
+        Shown::ActiveLeasequery { what } => leasequery::resource(what),
+        Shown::Digest => ("/v1/digest", Vec::new()),
         Shown::Routes => ("/v1/routes", Vec::new()),
         Shown::Interfaces => ("/v1/interfaces", Vec::new()),
         Shown::Servers => ("/v1/servers", Vec::new()),
@@ -34,7 +37,9 @@ pub(super) async fn run(daemon: &Daemon, show: Show) -> Result<(), Failure> {
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let text = render(&show.what, &answer, colour)?;
     io::stdout().write_all(text.as_bytes())?;
-    let is_filtered = words.iter().any(|(key, _)| *key != "limit");
+    let is_filtered = words
+        .iter()
+        .any(|(key, _)| !matches!(*key, "limit" | "name"));
     match (text.is_empty(), is_filtered) {
         (true, true) => Err(Failure::No("no lease matches".to_owned())),
         (true, false) => {
@@ -57,6 +62,8 @@ pub(super) fn render(what: &Shown, answer: &[u8], colour: bool) -> Result<String
             }
         }
         Shown::Bindings { .. } => bindings(&parse::<Bindings>(answer)?.bindings, colour),
+        Shown::ActiveLeasequery { what } => leasequery::render(what, answer, colour)?,
+        Shown::Digest => leasequery::digest(answer, colour)?,
         Shown::Routes => routes(parse::<Routes>(answer)?.routes, colour),
         Shown::Interfaces => interfaces(parse::<Interfaces>(answer)?.interfaces, colour),
         Shown::Servers => servers(parse::<Servers>(answer)?.servers, colour),
@@ -149,7 +156,9 @@ async fn copy(
         output.write_all(b"\n")?;
     }
     output.flush()?;
-    let is_filtered = words.iter().any(|(key, _)| *key != "limit");
+    let is_filtered = words
+        .iter()
+        .any(|(key, _)| !matches!(*key, "limit" | "name"));
     if is_filtered && String::from_utf8_lossy(&tail).trim_end().ends_with("[]}") {
         return Err(Failure::No("no lease matches".to_owned()));
     }
@@ -202,7 +211,7 @@ pub(super) fn age(secs: u64) -> String {
 }
 
 /// Nothing, not even a header, for an empty table.
-fn unless_empty(table: &Table, colour: bool) -> String {
+pub(super) fn unless_empty(table: &Table, colour: bool) -> String {
     if table.is_empty() {
         return String::new();
     }

@@ -4,7 +4,6 @@
 use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use relay_core::types::AccessId;
 use relay_core::view::{Cursor, Page};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -12,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::ControlContext;
 use super::filter::Asked;
-use super::json::{access_name, binding_row, subscriber_row};
+use super::json::{binding_row, subscriber_row};
 use super::server::{Refusal, Shared};
 use super::view::{RouteKind, RouteRow, RouteRowState};
 use crate::handle::{Command, RelayBusy};
@@ -107,11 +106,10 @@ pub(super) async fn subscribers(
     context: &ControlContext,
     asked: Asked,
 ) -> Result<Response, Refusal> {
-    let names = Names::of(context);
+    let names = context.surroundings.borrow().names.clone();
     pages(context, asked, "subscribers", move |clock, page, list| {
         for subscriber in &page.subscribers {
-            let interface = names.name(subscriber.link.access);
-            list.push(&subscriber_row(clock, &interface, subscriber));
+            list.push(&subscriber_row(clock, &names, subscriber));
         }
     })
     .await
@@ -119,31 +117,15 @@ pub(super) async fn subscribers(
 
 /// Leases with their clients folded in.
 pub(super) async fn bindings(context: &ControlContext, asked: Asked) -> Result<Response, Refusal> {
-    let names = Names::of(context);
+    let names = context.surroundings.borrow().names.clone();
     pages(context, asked, "bindings", move |clock, page, list| {
         for subscriber in &page.subscribers {
-            let interface = names.name(subscriber.link.access);
             for binding in &subscriber.bindings {
-                list.push(&binding_row(clock, &interface, subscriber, binding));
+                list.push(&binding_row(clock, &names, subscriber, binding));
             }
         }
     })
     .await
-}
-
-/// Names of access interfaces, as they were when the answer began.
-struct Names(Vec<String>);
-
-impl Names {
-    fn of(context: &ControlContext) -> Self {
-        let surroundings = context.surroundings.borrow();
-        Self(surroundings.access_names.clone())
-    }
-
-    fn name(&self, access: AccessId) -> String {
-        let name_of = |access: AccessId| self.0.get(usize::from(access.0)).cloned();
-        access_name(&name_of, access)
-    }
 }
 
 /// Walks the table. The first page is awaited before the answer begins, so that a relay thread

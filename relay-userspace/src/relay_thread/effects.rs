@@ -14,9 +14,11 @@ use socket2::Socket;
 use super::FollowerChange;
 use super::ports::{Port, Ports};
 use super::to_follower::ToFollower;
+use super::to_leasequery::ToLeasequery;
 use super::to_store::ToStore;
 use crate::counters::{Counters, Direction, PortCounters, ShellDrop};
 use crate::events::Events;
+use crate::names::Names;
 use crate::net::batch::{Outgoing, SendBatch, bytes_of};
 use crate::net::frame::{self, Frame, Way};
 use crate::net::udp::{self, PacketInfo};
@@ -41,8 +43,10 @@ pub struct Surfaces<'a> {
     pub ports: &'a Ports,
     /// To `monitor`.
     pub events: &'a Events,
-    /// Numbers.
+    /// What was counted.
     pub counters: &'a Counters,
+    /// Names by their numbers.
+    pub names: &'a Names,
 }
 
 /// Effects of one round, and the room to send them; kept between rounds.
@@ -90,12 +94,14 @@ impl Outbox {
         to: &Surfaces<'_>,
         follower: &mut ToFollower,
         store: &mut ToStore,
+        leasequery: &mut ToLeasequery,
     ) {
         // Bounded by the core: it refuses messages when its buffer is full.
         while let Some(effect) = relay.poll_effect() {
             match effect {
                 Effect::Record { change, sequence } => store.push(relay, change, sequence),
-                Effect::Binding(event) => publish(&event, to, store),
+                Effect::Binding(event) => publish(&event, to),
+                Effect::Leasequery(effect) => leasequery.obey(relay, effect, store),
                 other => self.gather(other, to, follower),
             }
         }
@@ -285,10 +291,9 @@ fn fallback(
     ))
 }
 
-fn publish(event: &BindingEvent, to: &Surfaces<'_>, store: &ToStore) {
+fn publish(event: &BindingEvent, to: &Surfaces<'_>) {
     to.counters.binding_events[event.action as usize].inc();
-    to.events
-        .publish_binding(event, |access| store.name(access).map(str::to_owned));
+    to.events.publish_binding(event, to.names);
 }
 
 fn counters(ports: &Ports, access: Option<AccessId>) -> &PortCounters {

@@ -13,6 +13,7 @@ mod ports;
 mod receive;
 mod run;
 mod to_follower;
+mod to_leasequery;
 mod to_store;
 
 use std::os::fd::OwnedFd;
@@ -22,14 +23,17 @@ use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
 use anyhow::Context;
+use relay_core::alq::{Neighbor, Readiness};
 use relay_core::effect::{NeighborChange, RouteChange};
 use tokio::sync::mpsc::Sender;
+use tokio::sync::watch;
 
 use crate::config::OnExit;
 use crate::counters::Counters;
 use crate::dataplane::DataplaneHandle;
 use crate::events::Events;
 use crate::handle::{Command, Surroundings};
+use crate::leasequery::Connections;
 use crate::store::{Opened, Status};
 use crate::surroundings::Numbers;
 
@@ -55,6 +59,18 @@ pub struct RelayThreadConfig {
     pub events: Events,
     /// What survives a restart, or why nothing does.
     pub store: Result<Opened, String>,
+    /// Leasequery over TCP.
+    pub leasequery: LeasequeryParts,
+}
+
+/// Where leasequery goes, and what is told of it.
+pub struct LeasequeryParts {
+    /// Makes connections and moves their bytes.
+    pub connections: Connections,
+    /// Whether this relay may attract traffic.
+    pub ready: watch::Sender<Readiness>,
+    /// Sessions that have changed.
+    pub changes: Sender<Vec<Neighbor>>,
 }
 
 /// Route and neighbour changes of one batch of messages, in order.

@@ -51,6 +51,11 @@ impl ToFollower {
         self.changes.push(change);
     }
 
+    /// Whether the queue is so full that changes of whole batches should wait.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.telling == Telling::Due || self.queue.capacity() < self.queue.max_capacity() / 2
+    }
+
     /// Everything wanted is to be told once more.
     pub(super) fn ask_for_everything(&mut self) {
         self.telling = Telling::Due;
