@@ -463,6 +463,7 @@ impl Relay {
             server_duid,
             server_address,
             may_end,
+            told: None,
         };
         let mut cx = Context {
             now: self.now,

@@ -102,6 +102,11 @@ impl WallClock {
         now.0.saturating_add_signed(self.ahead_nanos)
     }
 
+    /// What it shows behind the whole second.
+    pub(crate) const fn nanos_of_second(self, now: Instant) -> i64 {
+        (self.unix_nanos(now) % NANOS_PER_SEC) as i64
+    }
+
     /// What it shows.
     pub(crate) const fn lq_time(self, now: Instant) -> LqTime {
         LqTime::from_unix_secs(self.unix_nanos(now) / NANOS_PER_SEC)

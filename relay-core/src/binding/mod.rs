@@ -15,6 +15,7 @@ mod lifecycle;
 mod records;
 mod refused;
 mod remember;
+pub(crate) mod replica;
 mod routes;
 pub(crate) mod slab;
 mod sweep;
@@ -40,7 +41,7 @@ use self::refused::RefusedLeases;
 use self::sweep::Sweep;
 use self::table::Table;
 use crate::alq::Digest;
-use crate::config::{LeasequeryConfig, Limits, RelayConfig};
+use crate::config::{LeasequeryConfig, Limits, Peer, RelayConfig};
 use crate::desired::Policy;
 use crate::hold::Hold;
 use crate::outbox::Outbox;
@@ -64,6 +65,10 @@ pub(crate) struct Bindings {
     refused: RefusedLeases,
     policy: Policy,
     limits: Limits,
+    /// Other relays, for what they mean by a link.
+    peers: Vec<Peer>,
+    /// Leases that the table did not take, so far.
+    refusals: u64,
     /// Of the last route change.
     version: u64,
     /// Route changes that came out of the Reply being learned.
@@ -92,6 +97,8 @@ impl Bindings {
             refused: RefusedLeases::default(),
             policy: Policy::new(&config.routes),
             limits: config.limits,
+            peers: config.leasequery.peers.clone(),
+            refusals: 0,
             version: 0,
             waits: Vec::new(),
             sweep: None,
@@ -105,6 +112,7 @@ impl Bindings {
     pub(crate) fn configure(&mut self, config: &RelayConfig) {
         self.policy = Policy::new(&config.routes);
         self.limits = config.limits;
+        self.peers.clone_from(&config.leasequery.peers);
         self.history = history(&config.leasequery);
         self.look_again(false);
     }
@@ -145,6 +153,16 @@ impl Bindings {
     #[cfg(test)]
     pub(crate) fn check(&self) {
         self.table.check();
+    }
+
+    /// Leases whose routes are on their way to the kernel, or not looked at yet.
+    pub(crate) const fn pending_routes(&self) -> usize {
+        self.table.pending()
+    }
+
+    /// Leases in all.
+    pub(crate) const fn len(&self) -> usize {
+        self.table.len()
     }
 
     /// By access interface.

@@ -4,7 +4,6 @@
 //! Decides which Reply waits for which change, and what a restored binding means beside those that
 //! are there. Must not know of files.
 
-use alloc::vec::Vec;
 
 use super::changes::{Kind, Node};
 use super::client::Place;
@@ -30,6 +29,14 @@ pub(crate) struct Records {
     /// The newest change that came out of the Reply being learned; 0: none.
     pub(super) awaited: u64,
     correction: Option<Correction>,
+}
+
+impl Records {
+    /// A number that no binding had yet.
+    pub(super) const fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
 }
 
 /// Uncertain times that are being put right.
@@ -59,9 +66,9 @@ impl Bindings {
 
     /// A new binding gets its number.
     pub(super) fn number(&mut self, at: u32) {
+        let id = self.records.next_id();
         if let Some(binding) = self.table.binding_mut(at) {
-            self.records.last_id += 1;
-            binding.id = self.records.last_id;
+            binding.id = id;
         }
     }
 
@@ -229,6 +236,7 @@ impl Bindings {
             valid_secs: secs_between(cx.now, record.valid_until),
         };
         let given = Given {
+            now: cx.now,
             at: cx.now,
             cltt: record.cltt,
             server: Some((record.server_duid, record.server_address)),
@@ -256,25 +264,15 @@ impl Bindings {
         if let Some(binding) = self.table.binding_mut(at) {
             binding.id = record.id;
             binding.is_uncertain = restored.is_uncertain;
-            binding.route = RouteState::Pending;
         }
+        self.table.set_route(at, RouteState::Pending);
         self.table
             .set_times(at, record.preferred_until, record.valid_until);
         let changes = self.table.changes_mut();
         changes.set_changed_at(Node::binding(at), record.changed_at);
         // The lease whose Reply came last owns the prefix, the one before it is next.
         // req: SNP-35
-        let mut newer: Vec<(Instant, u32)> = self
-            .table
-            .same_prefix(record.prefix)
-            .filter(|other| *other != at)
-            .filter_map(|other| Some((self.table.binding(other)?.cltt, other)))
-            .filter(|(cltt, _)| *cltt > record.cltt)
-            .collect();
-        newer.sort_unstable();
-        for (_, other) in newer {
-            self.table.promote(other);
-        }
+        self.restore_order(at);
     }
 
     /// Uncertain times are later than they should be by this much; negative: earlier.

@@ -98,6 +98,8 @@ pub(crate) struct Table {
     counts: Vec<u32>,
     by_origin: BTreeMap<(AccessId, IaType, Origin), u32>,
     digests: Digests,
+    /// Of [`RouteState::Pending`].
+    pending: usize,
     /// Bindings, and the removals that others remember.
     changes: Changes,
 }
@@ -118,6 +120,7 @@ impl Table {
             counts: Vec::new(),
             by_origin: BTreeMap::new(),
             digests: Digests::default(),
+            pending: 0,
             changes: Changes::default(),
         }
     }
@@ -157,6 +160,20 @@ impl Table {
 
     pub(crate) fn binding_mut(&mut self, at: u32) -> Option<&mut Binding> {
         self.bindings.get_mut(at)
+    }
+
+    /// What has become of the route of a lease.
+    pub(crate) fn set_route(&mut self, at: u32, route: RouteState) {
+        if let Some(binding) = self.bindings.get_mut(at) {
+            self.pending -= usize::from(binding.route == RouteState::Pending);
+            self.pending += usize::from(route == RouteState::Pending);
+            binding.route = route;
+        }
+    }
+
+    /// Leases whose routes are on their way to the kernel.
+    pub(crate) const fn pending(&self) -> usize {
+        self.pending
     }
 
     pub(crate) fn client(&self, at: u32) -> Option<&Client> {
@@ -494,7 +511,7 @@ impl Table {
         let Some(binding) = self.bindings.get_mut(at) else {
             return;
         };
-        self.changes.touch(Node::binding(at), given.at);
+        self.changes.touch(Node::binding(at), given.now);
         binding.t1_secs = lease.t1_secs;
         binding.t2_secs = lease.t2_secs;
         binding.cltt = given.cltt;
@@ -570,6 +587,7 @@ impl Table {
         self.timers.disarm(at);
         self.changes.remove(Node::binding(at));
         self.leave_client(at);
+        self.set_route(at, RouteState::Disabled);
         let binding = self.bindings.remove(at)?;
         self.servers.give_back(binding.server);
         Some((binding, heir))
@@ -669,7 +687,7 @@ impl Table {
     /// Panics where indexes, lists, counts or timers disagree.
     #[cfg(test)]
     pub(crate) fn check(&self) {
-        let (mut leases, mut owners, mut finite) = (0, 0, 0);
+        let (mut leases, mut owners, mut finite, mut pending) = (0, 0, 0, 0);
         let (mut counts, mut digests) = (BTreeMap::new(), Digests::default());
         for at in 0..self.clients.end() {
             let Some(client) = self.clients.get(at) else {
@@ -698,6 +716,7 @@ impl Table {
                 let is_owner = self.owner(binding.prefix) == Some(lease);
                 assert_eq!(binding.is_owner, is_owner);
                 assert!(is_owner || binding.announced.is_none());
+                pending += usize::from(binding.route == RouteState::Pending);
                 leases += 1;
                 owners += usize::from(is_owner);
                 finite += usize::from(binding.valid_until != Instant::NEVER);
@@ -713,6 +732,7 @@ impl Table {
         assert_eq!(self.by_client.len(), self.clients.len());
         assert!(self.by_address.len() <= self.clients.len());
         assert!(finite <= self.timers.len() && self.timers.len() <= leases);
+        assert_eq!(self.pending, pending);
         assert_eq!(self.by_origin, counts);
         assert_eq!(self.digests.list(), digests.list());
         for (access, digest) in digests.list() {
@@ -740,6 +760,8 @@ impl Table {
 /// Who gave or told a lease, and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Given<'a> {
+    /// When we hear of it.
+    pub(crate) now: Instant,
     /// Its lifetimes run from here.
     pub(crate) at: Instant,
     /// When the client last spoke with a server about it.
