@@ -4,7 +4,6 @@
 //! Replies wait for their routes, and in which order effects are handed out. Must not know what
 //! an option means.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use core::time::Duration;
@@ -207,11 +206,7 @@ impl Relay {
 
     /// Whether this relay may attract traffic.
     pub fn readiness(&self) -> Readiness {
-        Readiness {
-            is_ready: true,
-            is_by_timeout: false,
-            reason: String::from("no peer is configured"),
-        }
+        self.leasequery.readiness().clone()
     }
 
     /// By access interface, ordered; [`AccessId::UNMAPPED`] last.

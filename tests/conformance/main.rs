@@ -2,6 +2,8 @@
 //!
 //! Written from the RFCs and the requirement IDs; must not know how the core is made.
 
+mod alq_requestor;
+mod alq_twins;
 mod giving_up;
 mod holding;
 mod operations;

@@ -1,11 +1,13 @@
 //! What the tests share: one relay on a bench ([`mod@bench`]), exchanges of
 //! clients with servers through it ([`exchanges`]), messages to feed it ([`messages`]),
-//! what must hold for any bytes ([`fuzzing`]).
+//! what must hold for any bytes ([`fuzzing`]), and several relays that ask each other ([`mesh`]), the other end of what it asks ([`asked`]).
 //!
 //! Must not know how the core decides: builders and readers here are written from the RFCs alone
 //! and share no code with `relay-core`'s codec, so that an error in one shows in the other.
 
+pub mod asked;
 pub mod bench;
 pub mod exchanges;
 pub mod fuzzing;
+pub mod mesh;
 pub mod messages;

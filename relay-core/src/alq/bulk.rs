@@ -11,10 +11,11 @@ use core::time::Duration;
 
 use super::connection::count;
 use super::input::{CloseReason, ConnectionId, Remote};
+use super::ready::Progress;
 use super::view::{CatchUp, Role, SessionState};
 use super::{Context, Shared, requestor::Numbers};
 use crate::time::{Instant, LqTime};
-use crate::types::Xid;
+use crate::types::{ServerId, Xid};
 use crate::wire::iana;
 use crate::wire::leasequery::{Answer, BulkQuery, ClientData, LqQuery, QueryBy, write_starttls};
 use crate::wire::message::Message;
@@ -68,17 +69,24 @@ pub(crate) struct Fetch {
     pub(crate) since: Instant,
     pub(crate) retry_at: Option<Instant>,
     pub(crate) received: u64,
+    pub(crate) progress_at: Instant,
+    /// Of the server that answers.
+    pub(crate) server_duid: Vec<u8>,
     pub(crate) last_status: Option<String>,
 }
 
 /// What a message was for its owner.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives as long as one call, a million times in a catch-up"
+)]
 pub(crate) enum Heard<'a> {
     /// Nothing to take.
     Nothing,
     /// A client, and who tells of it.
     Client(ClientData<'a>, Option<LqTime>),
-    /// The last query was answered; a client came with the answer or not.
-    Complete(Option<LqTime>),
+    /// The last query was answered.
+    Complete,
 }
 
 impl Fetch {
@@ -93,6 +101,8 @@ impl Fetch {
             since: now,
             retry_at: Some(now),
             received: 0,
+            progress_at: now,
+            server_duid: Vec::new(),
             last_status: None,
         }
     }
@@ -106,8 +116,9 @@ impl Fetch {
     }
 
     /// For `show`.
-    pub(crate) const fn shown_state(&self) -> SessionState {
+    pub(crate) fn shown_state(&self) -> SessionState {
         match self.state {
+            State::Waiting if self.is_complete() => SessionState::Idle,
             State::Waiting => SessionState::Backoff,
             State::Connecting => SessionState::Connecting,
             State::TlsAsked | State::TlsHandshake => SessionState::TlsHandshake,
@@ -123,6 +134,16 @@ impl Fetch {
             is_complete: self.is_complete(),
             completed_at: self.is_complete().then_some(self.since),
             received: self.received,
+        }
+    }
+
+    /// For readiness.
+    pub(crate) fn progress(&self, server: ServerId) -> Progress {
+        Progress {
+            remote: Remote::Server(server),
+            state: self.shown_state(),
+            is_in_sync: self.is_complete(),
+            at: self.progress_at,
         }
     }
 
@@ -222,7 +243,9 @@ impl Fetch {
             return Heard::Nothing;
         };
         if let Some(status) = answer.status {
-            let counters = shared.connections.counters_mut(self.remote, Role::Requestor);
+            let counters = shared
+                .connections
+                .counters_mut(self.remote, Role::Requestor);
             count(&mut counters.statistics.statuses_received, status.code);
             if status.code != iana::STATUS_SUCCESS {
                 self.last_status = Some(status_text(status.code, status.text));
@@ -259,7 +282,7 @@ impl Fetch {
             }
             (State::Receiving, iana::LEASEQUERY_DONE) if is_ours => {
                 match answer.status_code() {
-                    iana::STATUS_SUCCESS => self.answered(shared, cx, numbers, answer.base_time),
+                    iana::STATUS_SUCCESS => self.answered(shared, cx, numbers),
                     _ => {
                         // req: BLQ-33
                         shared.close(cx, id, CloseReason::Done);
@@ -283,13 +306,14 @@ impl Fetch {
         id: ConnectionId,
         answer: &Answer<'m>,
     ) -> Heard<'m> {
+        self.server_duid = answer.server_id.unwrap_or_default().to_vec();
         match (answer.status_code(), answer.client_data) {
             (iana::STATUS_SUCCESS, Some(data)) => {
                 self.go(cx, State::Receiving);
                 Heard::Client(data, answer.base_time)
             }
             // Nothing more comes. req: BLQ-22, BLQ-29
-            (iana::STATUS_SUCCESS, None) => self.answered(shared, cx, numbers, answer.base_time),
+            (iana::STATUS_SUCCESS, None) => self.answered(shared, cx, numbers),
             // A server has nothing to say of this, or will not: the next question. req: LQ-27
             (
                 iana::STATUS_NOT_CONFIGURED
@@ -297,9 +321,7 @@ impl Fetch {
                 | iana::STATUS_MALFORMED_QUERY
                 | iana::STATUS_UNKNOWN_QUERY_TYPE,
                 _,
-            ) if matches!(self.remote, Remote::Server(_)) => {
-                self.answered(shared, cx, numbers, answer.base_time)
-            }
+            ) if matches!(self.remote, Remote::Server(_)) => self.answered(shared, cx, numbers),
             _ => {
                 shared.close(cx, id, CloseReason::Done);
                 Heard::Nothing
@@ -313,16 +335,13 @@ impl Fetch {
         shared: &mut Shared,
         cx: &mut Context<'_>,
         numbers: &mut Numbers,
-        base_time: Option<LqTime>,
     ) -> Heard<'static> {
         self.wanted.pop_front();
         if !self.is_complete() {
             self.ask(shared, cx, numbers);
             return Heard::Nothing;
         }
-        self.close(shared, cx, CloseReason::Done);
-        self.since = cx.now();
-        Heard::Complete(base_time)
+        Heard::Complete
     }
 
     /// Closes its connection; nothing more is heard of it.

@@ -10,7 +10,7 @@ use super::connection::{Connection, Connections};
 use super::input::{CloseReason, ConnectionId, LeasequeryInput, Remote};
 use super::requestor::Requestor;
 use super::server::Server;
-use super::view::{Neighbor, Role};
+use super::view::{Neighbor, Readiness, Role};
 use super::{Context, Shared};
 use crate::binding::Bindings;
 use crate::config::LeasequeryConfig;
@@ -27,7 +27,7 @@ pub(crate) struct Leasequery {
 impl Leasequery {
     pub(crate) fn new(config: LeasequeryConfig) -> Self {
         Self {
-            requestor: Requestor::new(&config),
+            requestor: Requestor::default(),
             server: Server::default(),
             shared: Shared::new(config),
         }
@@ -127,6 +127,12 @@ impl Leasequery {
     pub(crate) fn pump(&mut self, cx: &mut Context<'_>) {
         self.server.pump(&mut self.shared, cx);
         self.settle(cx);
+        self.requestor.look(&self.shared, cx);
+    }
+
+    /// Whether this relay may attract traffic.
+    pub(crate) const fn readiness(&self) -> &Readiness {
+        self.requestor.readiness()
     }
 
     /// When [`Leasequery::handle_timeout`] is due.

@@ -13,13 +13,19 @@
 //! ```
 
 mod answer;
+mod bulk;
 mod connection;
 mod dispatch;
 mod input;
+mod intake;
+mod peer_session;
 mod query;
+mod ready;
 mod requestor;
 mod server;
 mod server_state;
+mod session;
+mod skew;
 mod telling;
 mod view;
 

@@ -112,7 +112,8 @@ mod tests {
     fn alq_45_skew_is_that_of_the_fastest_message() {
         let (mut skew, clock) = (Skew::default(), clock(946_684_800 + 1000));
         // Ours shows 1010.5 while the peer's shows 905.
-        skew.hear(at(10_000_000_000 + HALF), clock, LqTime(905)).unwrap();
+        skew.hear(at(10_000_000_000 + HALF), clock, LqTime(905))
+            .unwrap();
         skew.hear(at(14_000_000_000), clock, LqTime(907)).unwrap();
         assert_eq!(skew.secs(), 106);
 
@@ -134,10 +135,14 @@ mod tests {
     #[test]
     fn alq_d_9_base_time_that_jumps_back_is_noticed_once() {
         let (mut skew, clock) = (Skew::default(), clock(946_684_800));
-        skew.hear(at(10 * 1_000_000_000), clock, LqTime(10)).unwrap();
+        skew.hear(at(10 * 1_000_000_000), clock, LqTime(10))
+            .unwrap();
         skew.hear(at(10 * 1_000_000_000), clock, LqTime(5)).unwrap();
 
-        assert_eq!(skew.hear(at(11 * 1_000_000_000), clock, LqTime(4)), Err(WentBack));
+        assert_eq!(
+            skew.hear(at(11 * 1_000_000_000), clock, LqTime(4)),
+            Err(WentBack)
+        );
         assert_eq!(skew.hear(at(11 * 1_000_000_000), clock, LqTime(4)), Ok(()));
         assert_eq!(skew.secs(), 7);
     }
@@ -145,9 +150,15 @@ mod tests {
     #[test]
     fn alq_45_step_of_our_own_clock_is_no_skew() {
         let mut skew = Skew::default();
-        skew.hear(at(10 * 1_000_000_000), clock(946_684_800), LqTime(10)).unwrap();
+        skew.hear(at(10 * 1_000_000_000), clock(946_684_800), LqTime(10))
+            .unwrap();
 
-        skew.hear(at(11 * 1_000_000_000), clock(946_684_800 + 3600), LqTime(11)).unwrap();
+        skew.hear(
+            at(11 * 1_000_000_000),
+            clock(946_684_800 + 3600),
+            LqTime(11),
+        )
+        .unwrap();
 
         assert_eq!(skew.secs(), 3600);
     }

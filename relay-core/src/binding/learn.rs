@@ -30,7 +30,7 @@ pub(crate) struct Source<'a> {
     /// Zero lifetimes end leases.
     pub(crate) may_end: bool,
     /// Who tells it, where it is no Reply (`replica`).
-    pub(super) told: Option<Given<'a>>,
+    pub(crate) told: Option<Given<'a>>,
 }
 
 impl Bindings {
@@ -275,7 +275,11 @@ impl Bindings {
 
     /// The limit that one more lease would break.
     // req: PDR-G-5, PDR-G-6, PDR-G-7
-    pub(super) fn limit(&self, link: AccessLink, client: Option<u32>) -> Option<(Notice, RouteRefusal)> {
+    pub(super) fn limit(
+        &self,
+        link: AccessLink,
+        client: Option<u32>,
+    ) -> Option<(Notice, RouteRefusal)> {
         let of_client = client
             .and_then(|client| self.table.client(client))
             .map_or(0, |client| client.leases as usize);
@@ -293,7 +297,13 @@ impl Bindings {
 
     /// The client is there now: its routes and its neighbour entry follow.
     // req: SNP-4
-    pub(super) fn place(&mut self, cx: &mut Context<'_>, at: u32, mut place: Place, vlans: VlanTags) {
+    pub(super) fn place(
+        &mut self,
+        cx: &mut Context<'_>,
+        at: u32,
+        mut place: Place,
+        vlans: VlanTags,
+    ) {
         let Some(client) = self.table.client(at) else {
             return;
         };

@@ -156,7 +156,7 @@ impl Bindings {
     }
 
     /// Leases whose routes are on their way to the kernel, or not looked at yet.
-    pub(crate) const fn pending_routes(&self) -> usize {
+    pub(crate) const fn routes_to_come(&self) -> usize {
         self.table.pending()
     }
 

@@ -4,7 +4,6 @@
 //! Decides which Reply waits for which change, and what a restored binding means beside those that
 //! are there. Must not know of files.
 
-
 use super::changes::{Kind, Node};
 use super::client::Place;
 use super::table::Given;

@@ -181,7 +181,10 @@ impl Bindings {
             .ia
             .is_none_or(|ia| (ia.ia_type, ia.iaid) == (binding.ia_type, binding.iaid));
         let until = told.at.plus_lifetime(told.lease.valid_secs);
-        let (early, late) = (until.min(binding.valid_until), until.max(binding.valid_until));
+        let (early, late) = (
+            until.min(binding.valid_until),
+            until.max(binding.valid_until),
+        );
         is_there
             && is_ia
             && late.saturating_since(early).as_secs() <= 2
@@ -342,7 +345,9 @@ impl Bindings {
         peer: Option<&Peer>,
         hop: &RelayHop<'_>,
     ) -> Option<AccessLink> {
-        let named = hop.interface_id.and_then(|id| links.named(Some(id), hop.link_address));
+        let named = hop
+            .interface_id
+            .and_then(|id| links.named(Some(id), hop.link_address));
         let named = named.map(|(link, tags)| (link.access.id, tags.guess()));
         let by_name = named.filter(|_| peer.is_some_and(|it| it.has_shared_interface_id));
         let access = self

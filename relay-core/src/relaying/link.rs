@@ -150,6 +150,7 @@ pub(crate) struct Links {
     has_multicast_server: bool,
     core: Vec<IfIndex>,
     relay_id: Vec<u8>,
+    server_addresses: BTreeMap<ServerId, Ipv6Addr>,
     /// On-link networks of access interfaces.
     networks: Vec<(Prefix, AccessId)>,
 }
@@ -176,6 +177,11 @@ impl Links {
             servers,
             core: config.core.clone(),
             relay_id: config.relay_id.clone(),
+            server_addresses: config
+                .servers
+                .iter()
+                .map(|it| (it.id, it.address))
+                .collect(),
             networks: Vec::new(),
         };
         for access in &config.access {
@@ -230,6 +236,22 @@ impl Links {
         let around = networks.filter(|(network, _)| network.contains(address));
         let longest = around.max_by_key(|(network, _)| network.bits());
         longest.map(|(_, access)| *access)
+    }
+
+    /// What servers know this relay by; empty where nothing is sent.
+    pub(crate) fn relay_id(&self) -> &[u8] {
+        &self.relay_id
+    }
+
+    /// What servers know our links by.
+    pub(crate) fn link_addresses(&self) -> impl Iterator<Item = Ipv6Addr> {
+        let all = self.links.iter().map(|link| link.access.link_address);
+        all.filter(|address| !address.is_unspecified() && !is_link_local(*address))
+    }
+
+    /// Where a configured server is.
+    pub(crate) fn server_address(&self, id: ServerId) -> Option<Ipv6Addr> {
+        self.server_addresses.get(&id).copied()
     }
 
     /// Whether servers know this relay by it.
