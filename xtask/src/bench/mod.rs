@@ -1,12 +1,13 @@
 //! `cargo xtask bench NAME`: what is measured, and the help for it. Knows no networking.
 
-mod goals;
+pub mod goals;
 mod load;
 mod network;
 mod own;
 mod peers;
 mod relay;
 mod report;
+mod restart;
 mod store;
 
 use std::process::ExitCode;
@@ -31,6 +32,13 @@ usage: cargo xtask bench relay [--rounds N] [--clients N] [--rate N] [--relay NA
 
   twinrelay is taken from TWINRELAY_BINARY, or built with --release.
 
+usage: cargo xtask bench restart [--clients N]
+
+  A restart of the daemon with two bindings for each client, routes gone and routes in the kernel, beside a bare
+  scan of the store and a bare dump of the kernel's routes; memory, and the time of a whole show.
+
+  --clients N        (500000)
+
 usage: cargo xtask bench store [--rounds N] [--milliseconds N] [--bindings N] [--folder DIR]
 
   Durable changes of bindings a second, beside a bare log of the same bytes, round after round; then the
@@ -47,6 +55,7 @@ pub fn main(args: &[String]) -> ExitCode {
     let result = match args.next().as_deref() {
         Some("relay") => relay::Options::parse(args).and_then(|options| relay::run(&options)),
         Some("store") => store::main(args),
+        Some("restart") => restart::main(args),
         Some("own") => match args.next() {
             None => own::run(),
             Some(other) => Err(format!("{other}: bench own takes no arguments")),
@@ -56,7 +65,7 @@ pub fn main(args: &[String]) -> ExitCode {
             Ok(())
         }
         Some(other) => Err(format!(
-            "there is no bench {other:?}; there are: relay, own, store"
+            "there is no bench {other:?}; there are: relay, own, restart, store"
         )),
         None => Err(USAGE.into()),
     };
