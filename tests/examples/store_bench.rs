@@ -218,11 +218,12 @@ fn scan(folder: &Path) -> anyhow::Result<()> {
 }
 
 fn start(folder: &Path) -> anyhow::Result<(Store, mpsc::Receiver<u64>)> {
-    let opened = Opened::open(
-        StateDir::lock(folder)?,
-        Options::default(),
-        Box::new(Clock::read),
-    )?;
+    // Each batch is waited for: none will keep it company.
+    let options = Options {
+        gather: Duration::ZERO,
+        ..Options::default()
+    };
+    let opened = Opened::open(StateDir::lock(folder)?, options, Box::new(Clock::read))?;
     let (tell, durable) = mpsc::channel();
     let store = opened.start(move |event| {
         if let Event::Durable(sequence) = event {

@@ -29,6 +29,7 @@ pub const SMALL: Options = Options {
     tick: Duration::from_secs(3600),
     retry: Duration::from_millis(20),
     patience: PATIENCE,
+    gather: Duration::from_millis(2),
 };
 
 /// Says that this test did not run, and why. The runner counts the lines of the file.

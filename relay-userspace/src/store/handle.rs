@@ -41,6 +41,8 @@ pub struct Options {
     pub retry: Duration,
     /// At the end a disk has so long for the last writes; one that takes longer hangs.
     pub patience: Duration,
+    /// So long changes wait for others to share a commit with, where more than 1,600 come a second.
+    pub gather: Duration,
 }
 
 impl Default for Options {
@@ -51,6 +53,7 @@ impl Default for Options {
             tick: Duration::from_secs(10),
             retry: Duration::from_secs(1),
             patience: Duration::from_secs(20),
+            gather: Duration::from_millis(10),
         }
     }
 }

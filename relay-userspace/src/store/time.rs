@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::LazyLock;
 
 use nix::time::{ClockId, clock_gettime};
 use relay_core::time::Instant;
@@ -52,12 +53,15 @@ impl Clock {
     }
 }
 
-/// Zeros where /proc is not there: then every boot looks like the last, and lifetimes are those of
-/// the boot clock.
+/// Read once: a process lives in one boot. Zeros where /proc is not there: then every boot looks like
+/// the last, and lifetimes are those of the boot clock.
 fn boot_id() -> [u8; 16] {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let hex: String = text.trim().chars().filter(|it| *it != '-').collect();
-    u128::from_str_radix(&hex, 16).unwrap_or(0).to_be_bytes()
+    static BOOT_ID: LazyLock<[u8; 16]> = LazyLock::new(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let hex: String = text.trim().chars().filter(|it| *it != '-').collect();
+        u128::from_str_radix(&hex, 16).unwrap_or(0).to_be_bytes()
+    });
+    *BOOT_ID
 }
 
 fn is_synchronised() -> bool {

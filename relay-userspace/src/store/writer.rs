@@ -79,12 +79,10 @@ pub(super) struct Writer {
 const CHANGE_EVERY: Duration = Duration::from_micros(600);
 /// So many may come in a row.
 const CHANGES_IN_A_ROW: u32 = 64;
-/// Beyond, changes gather for this long.
-const GATHER: Duration = Duration::from_millis(2);
 
-/// When changes wait for company. A commit costs some 100 µs of CPU (its system calls, the disk's
-/// interrupt, a wake-up on either side), so thousands a second would take a CPU from the relay
-/// path; beyond a rate that no ordinary network reaches they share commits instead.
+/// When changes wait for company: for [`Options::gather`], beyond a rate that no ordinary network
+/// reaches. A commit costs some hundred µs of CPU (its system calls, the disk's interrupts, a wake-up
+/// on either side), so thousands a second would take a CPU from the relay path.
 struct Pace {
     credit: Duration,
     last: Instant,
@@ -98,24 +96,26 @@ impl Pace {
         }
     }
 
-    /// How long the next commit waits.
-    fn wait(&mut self, now: Instant) -> Duration {
-        let earned = now.saturating_duration_since(self.last);
-        let most = CHANGE_EVERY * CHANGES_IN_A_ROW;
-        self.credit = (self.credit + earned).min(most);
-        self.last = now;
-        match self.credit < CHANGE_EVERY {
-            true => GATHER,
-            false => Duration::ZERO,
-        }
+    /// Whether the next commit waits for company.
+    fn waits(&mut self, now: Instant) -> bool {
+        self.earn(now);
+        self.credit < CHANGE_EVERY
     }
 
     /// So many changes were committed.
-    fn spend(&mut self, changes: usize) {
+    fn spend(&mut self, now: Instant, changes: usize) {
+        self.earn(now);
         let changes = u32::try_from(changes).unwrap_or(u32::MAX);
         self.credit = self
             .credit
             .saturating_sub(CHANGE_EVERY.saturating_mul(changes));
+    }
+
+    fn earn(&mut self, now: Instant) {
+        let earned = now.saturating_duration_since(self.last);
+        let most = CHANGE_EVERY * CHANGES_IN_A_ROW;
+        self.credit = (self.credit + earned).min(most);
+        self.last = now;
     }
 }
 
@@ -170,8 +170,8 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            if first.is_some() {
-                std::thread::sleep(self.pace.wait(Instant::now()));
+            if first.is_some() && self.pace.waits(Instant::now()) {
+                std::thread::sleep(self.options.gather);
             }
             let mut next = first;
             while let Some(command) = next {
@@ -281,7 +281,8 @@ impl Writer {
         } else {
             self.commit();
         }
-        self.pace.spend(self.pending.iter().map(Batch::len).sum());
+        let changes = self.pending.iter().map(Batch::len).sum();
+        self.pace.spend(Instant::now(), changes);
         for batch in self.pending.drain(..) {
             let _ = self.spare.try_send(batch);
         }
@@ -497,28 +498,27 @@ mod tests {
 
     #[test]
     fn changes_gather_only_where_many_came_in_a_row() {
+        const GATHER: Duration = Duration::from_millis(10);
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
-        let mut commit = |after: Duration, changes| {
-            now += after;
-            let wait = pace.wait(now);
-            now += wait;
-            pace.spend(changes);
-            wait
+        // Whether a commit waited, where so many changes come a second.
+        let mut commit = |rate: u32| {
+            now += Duration::from_secs(1) / rate;
+            let waits = pace.waits(now);
+            if waits {
+                now += GATHER;
+            }
+            let gathered = GATHER.as_secs_f64() * f64::from(rate);
+            pace.spend(now, if waits { gathered as usize } else { 1 });
+            waits
         };
 
-        // A thousand a second never wait, five thousand do once the row is used up.
-        assert!((0..1000).all(|_| commit(Duration::from_millis(1), 1).is_zero()));
-        let waits: Vec<Duration> = (0..1000)
-            .map(|_| commit(Duration::from_micros(200), 1))
-            .collect();
+        // A thousand a second never wait; of five thousand all do, once the row is used up.
+        assert!((0..1000).all(|_| !commit(1000)));
+        let waits: Vec<bool> = (0..1000).map(|_| commit(5000)).collect();
 
-        assert!(
-            waits[..CHANGES_IN_A_ROW as usize / 2]
-                .iter()
-                .all(Duration::is_zero)
-        );
-        let gathered = waits[500..].iter().filter(|wait| **wait == GATHER).count();
-        assert!(gathered > 50, "{gathered}");
+        let in_a_row = CHANGES_IN_A_ROW as usize;
+        assert!(waits[..in_a_row].iter().all(|waits| !waits));
+        assert!(waits[2 * in_a_row..].iter().all(|waits| *waits));
     }
 }

@@ -32,6 +32,7 @@ const SMALL: Options = Options {
     tick: Duration::from_secs(3600),
     retry: Duration::from_millis(20),
     patience: PATIENCE,
+    gather: Duration::from_millis(2),
 };
 
 /// What a version of a binding is told apart by in these tests: its IAID.
