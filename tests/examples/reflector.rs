@@ -3,11 +3,15 @@
 //!
 //! Every captured frame's UDP payload goes to the server behind a fixed relay header; what comes back goes to the
 //! client that the peer-address names. Fit for the simulated clients of `loadgen` only: their MAC
-//! addresses are computed. Arguments: ACCESS-INTERFACE LINK-ADDRESS SERVER.
+//! addresses are computed. Arguments: ACCESS-INTERFACE LINK-ADDRESS SERVER [floor].
+//!
+//! As `floor` it receives the same way and sends nothing: ten times a second it reads whatever has come. No relay can
+//! spend less on the same frames without leaving some of them in the network card.
 
 use std::net::Ipv6Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use relay_common::abi::{self, RECORD_HEADER_BYTES, RecordHeader};
@@ -27,6 +31,8 @@ const MESSAGE_MAX: usize = 2048;
 const RELAY_HEADER: usize = 34 + 4;
 /// Wakes up at least so often, for the heartbeat that keeps the kernel program capturing.
 const TICK_MILLISECONDS: i32 = 200;
+/// As `floor` it looks so often: ring and socket hold what comes meanwhile at 100,000 messages a second.
+const FLOOR_TICK: Duration = Duration::from_millis(100);
 
 struct Reflector {
     ifindex: IfIndex,
@@ -43,10 +49,17 @@ struct Reflector {
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [interface, link_address, server] = args.as_slice() else {
-        anyhow::bail!("usage: reflector ACCESS-INTERFACE LINK-ADDRESS SERVER");
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let (interface, link_address, server, only_receives) = match words.as_slice() {
+        [interface, link_address, server] => (interface, link_address, server, false),
+        [interface, link_address, server, "floor"] => (interface, link_address, server, true),
+        _ => anyhow::bail!("usage: reflector ACCESS-INTERFACE LINK-ADDRESS SERVER [floor]"),
     };
-    Reflector::new(interface, link_address.parse()?, server.parse()?)?.run()
+    let reflector = Reflector::new(interface, link_address.parse()?, server.parse()?)?;
+    match only_receives {
+        true => reflector.receive_only(),
+        false => reflector.run(),
+    }
 }
 
 impl Reflector {
@@ -110,6 +123,16 @@ impl Reflector {
             }
             self.requests()?;
             self.answers()?;
+        }
+    }
+
+    /// Reads what has come, ten times a second, and sends nothing.
+    fn receive_only(mut self) -> Result<()> {
+        loop {
+            std::thread::sleep(FLOOR_TICK);
+            self.dataplane.heartbeat(boot_nanos()?);
+            while self.dataplane.next_record().is_some() {}
+            while self.arrived.receive(&self.to_server)? > 0 {}
         }
     }
 

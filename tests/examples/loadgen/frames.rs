@@ -1,6 +1,8 @@
 //! The bytes on the wire: client messages as whole Ethernet frames, and the checksums of UDP over IPv6.
 //! Knows no sockets and no time. RFC 8415 §7 and §21, RFC 8200 §8.1.
 
+use std::net::Ipv6Addr;
+
 /// More clients than addresses in the plan below are not simulated.
 pub const MAX_CLIENTS: u32 = 65_536;
 /// The most bytes of a frame here; everything offered and answered is far below the MTU.
@@ -9,6 +11,14 @@ pub const MAX_FRAME: usize = 1514;
 pub const HEADERS: usize = 14 + 40 + 8;
 /// First bytes of every simulated client's MAC address.
 const CLIENT_MAC: [u8; 2] = [0x02, 0xbe];
+/// Where clients send to: All_DHCP_Relay_Agents_and_Servers.
+const GROUP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+/// The stub server, and the relay's addresses toward it and toward clients: those of the bench's network.
+const SERVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 0x11);
+const RELAY: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 1);
+const LINK_ADDRESS: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xa, 1, 0, 0, 0, 2);
+/// The stub server's MAC address.
+const SERVER_MAC: [u8; 6] = [0x02, 0xbe, 0xff, 0, 0, 0x11];
 /// DUID of the stub server (DUID-LL).
 const SERVER_DUID: [u8; 10] = [0, 3, 0, 1, 0x02, 0xbe, 0xff, 0, 0, 0x11];
 
@@ -136,27 +146,60 @@ pub fn server_answer(kind: u8, client: u32) -> Vec<u8> {
 
 /// A client's message as a frame to ff02::1:2 with transaction id 0.
 pub fn client_frame(kind: u8, client: u32) -> Vec<u8> {
-    let payload = client_message(kind, client);
-    let mut source = [0_u8; 16];
-    source[..2].copy_from_slice(&[0xfe, 0x80]);
-    source[8..].copy_from_slice(&(0xbe_0000_0000 | u64::from(client)).to_be_bytes());
-    let mut group = [0_u8; 16];
-    group[..2].copy_from_slice(&[0xff, 0x02]);
-    group[13..].copy_from_slice(&[1, 0, 2]);
-    let mut frame = Vec::with_capacity(HEADERS + payload.len());
-    frame.extend([0x33, 0x33, 0, 1, 0, 2]);
-    frame.extend(mac(client));
-    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-    frame.extend(((payload.len() + 8) as u16).to_be_bytes());
-    frame.extend([17, 64]);
-    frame.extend(source);
-    frame.extend(group);
-    frame.extend([0x02, 0x22, 0x02, 0x23]);
-    frame.extend(((payload.len() + 8) as u16).to_be_bytes());
-    frame.extend([0, 0]);
-    frame.extend(payload);
-    put_checksum(&mut frame);
-    frame
+    let way = Way {
+        macs: [[0x33, 0x33, 0, 1, 0, 2], mac(client)],
+        addresses: [link_local(client), GROUP],
+        ports: [546, 547],
+    };
+    way.frame(&client_message(kind, client))
+}
+
+/// A RELAY-REPL with the Reply for a client, as a frame to the relay, which has not asked.
+pub fn unasked_frame(relay_mac: [u8; 6], client: u32) -> Vec<u8> {
+    let mut payload = vec![message::RELAY_REPL, 0];
+    payload.extend(LINK_ADDRESS.octets());
+    payload.extend(link_local(client).octets());
+    let answer = server_answer(message::RENEW, client);
+    put(&mut payload, option::RELAY_MESSAGE, &answer);
+    let way = Way {
+        macs: [relay_mac, SERVER_MAC],
+        addresses: [SERVER, RELAY],
+        ports: [547, 547],
+    };
+    way.frame(&payload)
+}
+
+/// The address that a client sends from.
+fn link_local(client: u32) -> Ipv6Addr {
+    Ipv6Addr::from(0xfe80_0000_0000_0000_0000_00be_0000_0000 | u128::from(client))
+}
+
+/// The headers of a UDP datagram.
+struct Way {
+    /// Destination and source.
+    macs: [[u8; 6]; 2],
+    /// Source and destination.
+    addresses: [Ipv6Addr; 2],
+    /// Source and destination.
+    ports: [u16; 2],
+}
+
+impl Way {
+    fn frame(&self, payload: &[u8]) -> Vec<u8> {
+        let udp_bytes = ((payload.len() + 8) as u16).to_be_bytes();
+        let mut frame = Vec::with_capacity(HEADERS + payload.len());
+        frame.extend(self.macs.concat());
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+        frame.extend(udp_bytes);
+        frame.extend([17, 64]);
+        frame.extend(self.addresses.map(|address| address.octets()).concat());
+        frame.extend(self.ports.map(u16::to_be_bytes).concat());
+        frame.extend(udp_bytes);
+        frame.extend([0, 0]);
+        frame.extend(payload);
+        put_checksum(&mut frame);
+        frame
+    }
 }
 
 /// Writes a transaction id over the one that is there and corrects the checksum (RFC 1624).

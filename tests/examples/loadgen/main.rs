@@ -21,6 +21,10 @@ pub struct Load {
     pub renews: u64,
     /// SOLICIT messages a second.
     pub solicits: u64,
+    /// RELAY-REPLs a second that nobody asked for, in batches: for a relay that forwards nothing.
+    pub unasked: u64,
+    /// Where they go.
+    pub relay_mac: [u8; 6],
     /// How long to offer it, in milliseconds.
     pub milliseconds: u64,
 }
@@ -44,6 +48,8 @@ fn main() -> Result<()> {
         clients: u32::try_from(number("clients")?)?,
         renews: number("renews")?,
         solicits: number("solicits")?,
+        unasked: number("unasked")?,
+        relay_mac: mac(text("relay_mac")?)?,
         milliseconds: number("milliseconds")?,
     };
     ensure!(
@@ -60,4 +66,17 @@ fn main() -> Result<()> {
     let cpu = cpu::Watch::new(number("relay_cpu")?, number("relay_pid")?);
     println!("{}", run::run(&load, access, core, &cpu)?);
     Ok(())
+}
+
+/// Six octets in hexadecimal with colons between them.
+fn mac(text: &str) -> Result<[u8; 6]> {
+    let octets = text
+        .trim()
+        .split(':')
+        .map(|octet| u8::from_str_radix(octet, 16))
+        .collect::<Result<Vec<u8>, _>>()
+        .with_context(|| format!("{text:?}: no MAC address"))?;
+    octets
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("{text:?}: no MAC address"))
 }

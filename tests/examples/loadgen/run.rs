@@ -19,6 +19,7 @@ const TIMES: usize = 1 << 16;
 struct Counts {
     renews_sent: u64,
     solicits_sent: u64,
+    unasked_sent: u64,
     forwarded: u64,
     replies: u64,
     advertises: u64,
@@ -33,6 +34,7 @@ struct Run {
     stub: Stub,
     renews: Vec<Vec<u8>>,
     solicits: Vec<Vec<u8>>,
+    unasked: Vec<Vec<u8>>,
     sent_at: Vec<Option<Instant>>,
     latencies: Vec<u64>,
     answers: Vec<Vec<u8>>,
@@ -53,6 +55,9 @@ pub fn run(load: &Load, access: Packet, core: Packet, cpu: &Watch) -> Result<Str
         stub: Stub::new(load.clients),
         renews: all(message::RENEW),
         solicits: all(message::SOLICIT),
+        unasked: (0..load.clients.max(BATCH as u32))
+            .map(|client| frames::unasked_frame(load.relay_mac, client % load.clients))
+            .collect(),
         sent_at: vec![None; TIMES],
         latencies: Vec::with_capacity(1 << 20),
         answers: vec![Vec::new(); BATCH],
@@ -76,6 +81,7 @@ pub fn run(load: &Load, access: Packet, core: Packet, cpu: &Watch) -> Result<Str
             message::SOLICIT,
             due(load.solicits) - run.counts.solicits_sent.min(due(load.solicits)),
         );
+        run.offer_unasked(due(load.unasked) - run.counts.unasked_sent.min(due(load.unasked)));
         run.serve();
     }
     let window = start.elapsed();
@@ -99,6 +105,7 @@ pub fn run(load: &Load, access: Packet, core: Packet, cpu: &Watch) -> Result<Str
     let Counts {
         renews_sent,
         solicits_sent,
+        unasked_sent,
         forwarded,
         replies,
         advertises,
@@ -109,6 +116,7 @@ pub fn run(load: &Load, access: Packet, core: Packet, cpu: &Watch) -> Result<Str
     Ok(format!(
         "sent={} renews_sent={renews_sent} forwarded={forwarded} answered={} replies={replies} \
          advertises={advertises} solicitations={solicitations} stub_lost={stub_lost} \
+         unasked_sent={unasked_sent} \
          window_us={} window_answered={answered_in_window} window_forwarded={forwarded_in_window} \
          total_us={} busy_us={} relay_us={} interrupts_us={} foreign_user_us={foreign} latency_ns={median}",
         renews_sent + solicits_sent,
@@ -156,6 +164,15 @@ impl Run {
             &mut self.counts.solicits_sent
         };
         *counter += sent as u64;
+    }
+
+    /// Sends a batch of answers that nobody asked for, once so many are due.
+    fn offer_unasked(&mut self, due: u64) {
+        if due < BATCH as u64 {
+            return;
+        }
+        let frames: [&[u8]; BATCH] = std::array::from_fn(|i| self.unasked[i].as_slice());
+        self.counts.unasked_sent += self.core.send(&frames) as u64;
     }
 
     /// Answers what reached the server and counts what reached the clients; returns how many frames.

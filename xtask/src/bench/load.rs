@@ -33,6 +33,15 @@ pub struct Trial {
 impl Load<'_> {
     /// Offers so many RENEWs and SOLICITs a second for so long.
     pub fn offer(&self, renews: u64, solicits: u64, milliseconds: u64) -> Result<Trial> {
+        self.run(renews, solicits, 0, milliseconds)
+    }
+
+    /// Offers RENEWs to something that forwards nothing, and as many answers that nobody asked for.
+    pub fn offer_both_ways(&self, renews: u64, milliseconds: u64) -> Result<Trial> {
+        self.run(renews, 0, renews, milliseconds)
+    }
+
+    fn run(&self, renews: u64, solicits: u64, unasked: u64, milliseconds: u64) -> Result<Trial> {
         let network = self.network;
         let words = [
             format!("access_netns={}", network.namespace("clients")),
@@ -42,6 +51,8 @@ impl Load<'_> {
             format!("clients={}", self.clients),
             format!("renews={renews}"),
             format!("solicits={solicits}"),
+            format!("unasked={unasked}"),
+            format!("relay_mac={}", network.core_mac()?),
             format!("milliseconds={milliseconds}"),
             format!("relay_cpu={RELAY_CPU}"),
             format!("relay_pid={}", self.relay_pid),
@@ -111,6 +122,11 @@ impl Trial {
     /// Messages relayed: to the server and to the clients.
     pub fn messages(&self) -> f64 {
         self.get("forwarded") + self.get("answered")
+    }
+
+    /// The whole busy time of the relay's CPU per message that it received, µs: where nothing is relayed.
+    pub fn cpu_per_arrival(&self) -> f64 {
+        self.get("busy_us") / (self.get("sent") + self.get("unasked_sent"))
     }
 
     /// The whole busy time of the relay's CPU per message relayed, µs.

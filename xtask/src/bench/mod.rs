@@ -13,19 +13,21 @@ mod store;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: cargo xtask bench relay [--rounds N] [--clients N] [--rate N] [--relay NAME]... [--mix PERCENT]
+usage: cargo xtask bench relay [--rounds N] [--clients N] [--rate N]... [--relay NAME]... [--mix PERCENT]
                                [--milliseconds N]
        cargo xtask bench own
 
-  relay: runs twinrelay, a bare reflector, ISC dhcrelay and dnsmasq one after the other, round after round,
-  on a CPU of their own between simulated clients and a stub server; prints medians, and what is demanded of them.
+  relay: runs twinrelay, a bare reflector, a program that only receives, ISC dhcrelay and dnsmasq one after the
+  other, round after round, on a CPU of their own between simulated clients and a stub server; prints medians, and
+  what is demanded of them. CPU is compared at equal rates: 5000 exchanges a second, and what each peer relays
+  without loss.
 
   --rounds N         interleaved rounds; the medians are taken over them (5)
   --clients N        simulated clients (500)
-  --rate N           exchanges a second for the comparison at equal rates (5000)
+  --rate N           only CPU and latency, at so many exchanges a second; may be repeated
   --mix PERCENT      how many of the client messages are SOLICITs, the rest is RENEWs (0)
   --milliseconds N   length of one measurement (1500)
-  --relay NAME       only this one; may be repeated: twinrelay, reflector, dhcrelay, dnsmasq
+  --relay NAME       only this one; may be repeated: twinrelay, reflector, floor, dhcrelay, dnsmasq
 
   own: twinrelay alone. RENEWs in a flood of SOLICITs under the default limits, 20,000 clients never seen before,
   system calls a message, memory of 100,000 bindings, and the time to show them while it relays.

@@ -133,6 +133,13 @@ impl Network {
         format!("bc{}", self.id)
     }
 
+    /// The MAC address of the relay's interface toward the server.
+    pub fn core_mac(&self) -> Result<String> {
+        let file = format!("/sys/class/net/{}/address", self.core());
+        let relay = self.namespace("relay");
+        run("ip", &["netns", "exec", &relay, "cat", &file]).map(|mac| mac.trim().to_owned())
+    }
+
     /// The clients' interface.
     pub fn clients(&self) -> String {
         format!("bg{}", self.id)

@@ -15,6 +15,8 @@ pub enum Peer {
     Twinrelay(PathBuf, Limits),
     /// Our ring and sockets without a relay behind them; the binary.
     Reflector(PathBuf),
+    /// The same program as it only receives; the binary.
+    Floor(PathBuf),
     /// ISC dhcrelay.
     Dhcrelay,
     /// dnsmasq as a relay.
@@ -43,11 +45,17 @@ pub struct Running {
 }
 
 impl Peer {
+    /// Whether it sends what it receives.
+    pub fn relays(&self) -> bool {
+        !matches!(self, Self::Floor(_))
+    }
+
     /// What it is called.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Twinrelay(..) => "twinrelay",
             Self::Reflector(_) => "reflector",
+            Self::Floor(_) => "floor",
             Self::Dhcrelay => "dhcrelay",
             Self::Dnsmasq => "dnsmasq",
         }
@@ -66,6 +74,13 @@ impl Peer {
             Self::Reflector(binary) => {
                 vec![text(binary), access, LINK_ADDRESS.into(), SERVER.into()]
             }
+            Self::Floor(binary) => vec![
+                text(binary),
+                access,
+                LINK_ADDRESS.into(),
+                SERVER.into(),
+                "floor".into(),
+            ],
             Self::Dhcrelay => [
                 "dhcrelay",
                 "-6",

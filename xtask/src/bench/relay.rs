@@ -5,10 +5,10 @@ use super::USAGE;
 use super::goals;
 use super::load::{Load, Trial};
 use super::network::Network;
-use super::peers::{Limits, Peer};
+use super::peers::{Limits, Peer, Running};
 use super::report::{self, Round, Row};
 use crate::run::{Result, cargo, is_root, root, run as run_visibly};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The search for the lossless rate starts here, in exchanges a second.
 const FIRST_RATE: f64 = 4000.0;
@@ -18,6 +18,10 @@ const GROWTH: f64 = 1.6;
 const LAST_RATE: f64 = 400_000.0;
 /// …and then halves the gap so many times.
 const BISECTIONS: usize = 4;
+/// A common rate of exchanges at which each message comes alone.
+const LOW_RATE: u64 = 5000;
+/// A relay that leaves a larger share unanswered is not compared at that rate: what it drops costs less.
+const EQUAL_LOSS_MAX: f64 = 0.02;
 /// Exchanges a second at which latency is taken.
 const LATENCY_RATE: u64 = 1000;
 /// Exchanges a second at which every client is seen once before anything is measured.
@@ -27,7 +31,7 @@ const WARM_RATE: u64 = 2000;
 pub struct Options {
     rounds: usize,
     clients: u32,
-    rate: u64,
+    rates: Vec<u64>,
     mix: u64,
     milliseconds: u64,
     relays: Vec<String>,
@@ -39,7 +43,7 @@ impl Options {
         let mut options = Self {
             rounds: 5,
             clients: 500,
-            rate: 5000,
+            rates: vec![],
             mix: 0,
             milliseconds: 1500,
             relays: vec![],
@@ -56,7 +60,7 @@ impl Options {
             match name.as_str() {
                 "--rounds" => options.rounds = number()?.max(1) as usize,
                 "--clients" => options.clients = number()?.max(1),
-                "--rate" => options.rate = u64::from(number()?.max(1)),
+                "--rate" => options.rates.push(u64::from(number()?.max(1))),
                 "--mix" => options.mix = u64::from(number()?.min(100)),
                 "--milliseconds" => options.milliseconds = u64::from(number()?.max(100)),
                 "--relay" => options.relays.push(value),
@@ -68,7 +72,7 @@ impl Options {
 
     fn peers(&self) -> Result<Vec<Peer>> {
         let names: Vec<&str> = if self.relays.is_empty() {
-            vec!["twinrelay", "reflector", "dhcrelay", "dnsmasq"]
+            vec!["twinrelay", "reflector", "floor", "dhcrelay", "dnsmasq"]
         } else {
             self.relays.iter().map(String::as_str).collect()
         };
@@ -77,10 +81,11 @@ impl Options {
             .map(|name| match name {
                 "twinrelay" => twinrelay().map(|binary| Peer::Twinrelay(binary, Limits::Off)),
                 "reflector" => reflector().map(Peer::Reflector),
+                "floor" => reflector().map(Peer::Floor),
                 "dhcrelay" => Ok(Peer::Dhcrelay),
                 "dnsmasq" => Ok(Peer::Dnsmasq),
                 _ => Err(format!(
-                    "--relay {name}: use twinrelay, reflector, dhcrelay or dnsmasq"
+                    "--relay {name}: use twinrelay, reflector, floor, dhcrelay or dnsmasq"
                 )),
             })
             .collect()
@@ -95,6 +100,10 @@ pub fn run(options: &Options) -> Result<()> {
     let peers = options.peers()?;
     let generator = generator()?;
     let network = Network::build(options.clients)?;
+    let rates = match options.rates.as_slice() {
+        [] => common_rates(options, &peers, &generator, &network)?,
+        rates => rates.to_vec(),
+    };
     let mut rows: Vec<Row> = peers
         .iter()
         .map(|peer| Row {
@@ -105,44 +114,46 @@ pub fn run(options: &Options) -> Result<()> {
     for round in 1..=options.rounds {
         for (peer, row) in peers.iter().zip(&mut rows) {
             let running = peer.start(&network)?;
-            let bench = Bench {
-                options,
-                load: Load {
-                    generator: &generator,
-                    network: &network,
-                    relay_pid: running.pid(),
-                    clients: options.clients,
-                },
-            };
-            let result = bench.round()?;
+            let bench = Bench::new(options, &generator, &network, &running);
+            let result = bench.round(peer, &rates)?;
             println!(
-                "round {round} {:<10} {:6.2} us/msg at {}/s, {:6.2} saturated at {:.0} msgs/s, lossless {:.0}/s, \
-                 at {:.1}x {:.1} % of peak, RENEWs kept in a flood {:.1} %, latency {:.1} us, \
-                 others {:.1} %, XDP threads {}{}",
+                "round {round} {:<10} {}{}; XDP threads {}",
                 peer.name(),
-                result.equal_cpu,
-                options.rate,
-                result.saturated_cpu,
-                result.saturated_rate,
-                result.lossless,
-                result.overload_factor,
-                result.overload,
-                result.renews_kept,
-                result.latency,
-                result.foreign,
-                running.napi_threads,
+                report::line(&result, &rates),
                 if result.bounded {
                     ", bounded by the generator"
                 } else {
                     ""
                 },
+                running.napi_threads,
             );
             row.rounds.push(result);
         }
     }
-    report::print(&rows, options.rate);
-    goals::print(&report::goals(&rows, options.rate));
+    report::print(&rows, &rates);
+    goals::print(&report::goals(&rows, &rates));
     Ok(())
+}
+
+/// The rates at which all are compared: a low one, and the highest that each peer relays without loss.
+fn common_rates(
+    options: &Options,
+    peers: &[Peer],
+    generator: &Path,
+    network: &Network,
+) -> Result<Vec<u64>> {
+    let mut rates = vec![LOW_RATE];
+    for peer in peers {
+        if matches!(peer, Peer::Dhcrelay | Peer::Dnsmasq) {
+            let running = peer.start(network)?;
+            let bench = Bench::new(options, generator, network, &running);
+            bench.load.warm(WARM_RATE)?;
+            let (lossless, ..) = bench.lossless()?;
+            println!("{} relays {lossless:.0}/s without loss", peer.name());
+            rates.push(lossless as u64);
+        }
+    }
+    Ok(rates)
 }
 
 struct Bench<'a> {
@@ -150,11 +161,63 @@ struct Bench<'a> {
     load: Load<'a>,
 }
 
-impl Bench<'_> {
-    fn round(&self) -> Result<Round> {
+impl<'a> Bench<'a> {
+    fn new(
+        options: &'a Options,
+        generator: &'a Path,
+        network: &'a Network,
+        relay: &Running,
+    ) -> Self {
+        Self {
+            options,
+            load: Load {
+                generator,
+                network,
+                relay_pid: relay.pid(),
+                clients: options.clients,
+            },
+        }
+    }
+
+    fn round(&self, peer: &Peer, rates: &[u64]) -> Result<Round> {
+        if !peer.relays() {
+            return self.floor(rates);
+        }
         self.load.warm(WARM_RATE)?;
         let latency = self.offer(LATENCY_RATE, 1000)?;
-        let equal = self.offer(self.options.rate, self.options.milliseconds * 2)?;
+        let mut round = Round {
+            latency: latency.get("latency_ns") / 1000.0,
+            ..Round::default()
+        };
+        for &rate in rates {
+            let trial = self.offer(rate, self.options.milliseconds * 2)?;
+            round.foreign = round.foreign.max(foreign(&trial));
+            round.equal_latency.push(trial.get("latency_ns") / 1000.0);
+            round.equal_cpu.push(match trial.loss() <= EQUAL_LOSS_MAX {
+                true => trial.cpu_per_message(),
+                false => f64::NAN,
+            });
+        }
+        if self.options.rates.is_empty() {
+            self.limits(&mut round)?;
+        }
+        Ok(round)
+    }
+
+    /// What the arrival of the same messages costs where nothing is relayed.
+    fn floor(&self, rates: &[u64]) -> Result<Round> {
+        let mut round = Round::default();
+        for &rate in rates {
+            let milliseconds = self.options.milliseconds * 2;
+            let trial = self.load.offer_both_ways(rate, milliseconds)?;
+            round.foreign = round.foreign.max(foreign(&trial));
+            round.equal_cpu.push(trial.cpu_per_arrival());
+        }
+        Ok(round)
+    }
+
+    /// What the relay can do at most, and what it does beyond.
+    fn limits(&self, round: &mut Round) -> Result<()> {
         let (lossless, mut peak, mut bounded) = self.lossless()?;
         let mut at = |factor: f64| {
             let trial = self.offer((lossless * factor) as u64, self.options.milliseconds)?;
@@ -169,18 +232,14 @@ impl Bench<'_> {
             (lossless * 2.0) as u64,
             self.options.milliseconds,
         )?;
-        Ok(Round {
-            equal_cpu: equal.cpu_per_message(),
-            saturated_cpu: saturated.cpu_per_message(),
-            saturated_rate: saturated.messages() / saturated.get("total_us") * 1e6,
-            lossless,
-            overload: overload.goodput() / peak * 100.0,
-            overload_factor: overload.offered() / lossless,
-            latency: latency.get("latency_ns") / 1000.0,
-            renews_kept: flood.get("replies") / flood.get("renews_sent") * 100.0,
-            foreign: equal.get("foreign_user_us") / equal.get("total_us") * 100.0,
-            bounded,
-        })
+        round.saturated_cpu = saturated.cpu_per_message();
+        round.saturated_rate = saturated.messages() / saturated.get("total_us") * 1e6;
+        round.lossless = lossless;
+        round.overload = overload.goodput() / peak * 100.0;
+        round.overload_factor = overload.offered() / lossless;
+        round.renews_kept = flood.get("replies") / flood.get("renews_sent") * 100.0;
+        round.bounded = bounded;
+        Ok(())
     }
 
     /// The highest rate found without loss, the best goodput seen on the way, and whether the generator
@@ -218,6 +277,11 @@ impl Bench<'_> {
         let solicits = rate * self.options.mix / 100;
         self.load.offer(rate - solicits, solicits, milliseconds)
     }
+}
+
+/// User time of other programs on the relay's CPU, in percent.
+fn foreign(trial: &Trial) -> f64 {
+    trial.get("foreign_user_us") / trial.get("total_us") * 100.0
 }
 
 /// Builds with `--release` and returns the program.

@@ -22,6 +22,7 @@ const OPTIONS: Options = Options {
     tick: PATIENCE,
     retry: Duration::from_millis(20),
     patience: PATIENCE,
+    gather: Duration::from_millis(2),
 };
 
 /// A relay thread's share of it.
