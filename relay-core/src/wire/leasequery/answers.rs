@@ -142,9 +142,9 @@ impl Answers<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Answer, LqLease};
+    use super::super::{Answer, LqIa, LqLease};
     use super::*;
-    use crate::types::Prefix;
+    use crate::types::{IaType, Iaid, Prefix};
     use crate::wire::tcp_frame::FrameReader;
     use alloc::vec;
     use core::net::Ipv6Addr;
@@ -223,16 +223,30 @@ mod tests {
     /// req: ALQ-D-16 (RFC 5460 §5.1)
     #[test]
     fn alq_d_16_lease_that_fits_into_no_message_leaves_the_buffer() {
-        let duid = vec![0; 65_500];
-        let leases = addresses(3);
+        // The first lease fits beside so long a DUID, the second, which comes twice, does not.
+        let duid = vec![0; 65_450];
+        let mut leases = addresses(2);
+        leases[1].ia = Some(LqIa {
+            ia_type: IaType::Na,
+            iaid: Iaid(1),
+            t1_secs: 0,
+            t2_secs: 0,
+        });
+        let answers = answers(&[100, iana::OPTION_IA_NA]);
         let too_large = ClientDataOut {
             duid: &duid,
             ..client(&leases)
         };
+        let first = ClientDataOut {
+            leases: &leases[..1],
+            ..too_large
+        };
         let mut frames = vec![7];
 
-        let written = answers(&[100]).write_data(&mut frames, NOW, None, Some(&too_large));
+        let written = answers.write_data(&mut frames, NOW, None, Some(&too_large));
+        let fits = answers.write_data(&mut vec![], NOW, None, Some(&first));
 
+        assert_eq!(fits, Ok(1));
         assert_eq!((written, frames), (Err(TooLarge), vec![7]));
     }
 
