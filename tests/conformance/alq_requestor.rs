@@ -89,8 +89,8 @@ fn state(bench: &Bench) -> SessionState {
     found.expect("shown").state
 }
 
-/// V4: everything is asked for without LQ_QUERY and start time, at once. req: ALQ-5 (RFC 7653 §8.1),
-/// ALQ-4, ALQ-11, ALQ-20 (RFC 7653 §8.2), ALQ-D-5
+/// V4: everything is asked for without LQ_QUERY and start time, at once.
+/// req: ALQ-20, ALQ-5, ALQ-4, ALQ-11, ALQ-D-5 (RFC 7653 §8.1)
 #[test]
 fn alq_20_insecure_session_begins_with_a_query_for_everything() {
     let mut bench = bench(false, None);
@@ -109,7 +109,8 @@ fn alq_20_insecure_session_begins_with_a_query_for_everything() {
     assert_eq!(oro, [100, 47, 3, 4, 25]);
 }
 
-/// No query before the own store is loaded. req: ALQ-D-27
+/// No query before the own store is loaded.
+/// req: ALQ-D-27 (twinrelay)
 #[test]
 fn alq_d_27_nothing_is_asked_before_the_store_is_loaded() {
     let mut bench = bench(false, None);
@@ -119,7 +120,8 @@ fn alq_d_27_nothing_is_asked_before_the_store_is_loaded() {
     assert!(bench.connecting().is_none());
 }
 
-/// The start time is the peer's, as saved; it has no end time. req: ALQ-10 (RFC 7653 §6.3.2), ALQ-8, ALQ-36
+/// The start time is the peer's, as saved; it has no end time.
+/// req: ALQ-10, ALQ-8, ALQ-36 (RFC 7653 §6.3.2)
 #[test]
 fn alq_10_start_time_is_the_saved_base_time_of_the_peer() {
     let (_, _, query) = resuming(NOW - 77_777);
@@ -128,7 +130,8 @@ fn alq_10_start_time_is_the_saved_base_time_of_the_peer() {
     assert_eq!(query.find(101), Some(&(NOW - 77_777).to_be_bytes()[..]));
 }
 
-/// Who has nothing asks for everything, whatever was saved. req: ALQ-D-10
+/// Who has nothing asks for everything, whatever was saved.
+/// req: ALQ-D-10 (twinrelay)
 #[test]
 fn alq_d_10_empty_table_asks_without_start_time_and_fetches_all() {
     let mut bench = bench(false, Some(NOW - 5));
@@ -150,7 +153,7 @@ fn alq_d_10_empty_table_asks_without_start_time_and_fetches_all() {
 }
 
 /// The first message is STARTTLS; whatever is not an acceptance closes the connection.
-/// req: ALQ-21 (RFC 7653 §8.2), ALQ-22, ALQ-23, ALQ-D-20
+/// req: ALQ-22, ALQ-21, ALQ-23, ALQ-D-20 (RFC 7653 §8.2)
 #[test]
 fn alq_22_refused_tls_closes_and_nothing_is_sent_in_the_clear() {
     let refusal: [fn(&Asked, &mut Bench); 4] = [
@@ -179,7 +182,8 @@ fn alq_22_refused_tls_closes_and_nothing_is_sent_in_the_clear() {
     }
 }
 
-/// After REPLY TLS begins, and the query follows inside it. req: ALQ-23 (RFC 7653 §8.2), ALQ-25
+/// After REPLY TLS begins, and the query follows inside it.
+/// req: ALQ-25, ALQ-23 (RFC 7653 §8.2)
 #[test]
 fn alq_25_query_goes_out_when_tls_is_up() {
     let mut bench = bench(true, None);
@@ -200,7 +204,8 @@ fn alq_25_query_goes_out_when_tls_is_up() {
     assert_eq!(asked.sent(&mut bench).expect("query").message_type, 22);
 }
 
-/// An answer that is not for this query is no answer. req: LQ-24 (RFC 5007 §4.2.2), ALQ-28
+/// An answer that is not for this query is no answer.
+/// req: LQ-24, ALQ-28 (RFC 5007 §4.2.2)
 #[test]
 fn lq_24_reply_with_wrong_identifiers_is_ignored() {
     let (mut bench, asked, _) = resuming(NOW - 500);
@@ -225,7 +230,8 @@ fn lq_24_reply_with_wrong_identifiers_is_ignored() {
     assert_eq!(state(&bench), SessionState::CatchUp);
 }
 
-/// Silence ends the session; any message starts the time anew. req: ALQ-29 (RFC 7653 §8.4), ALQ-32
+/// Silence ends the session; any message starts the time anew.
+/// req: ALQ-29, ALQ-32 (RFC 7653 §8.4)
 #[test]
 fn alq_29_silent_peer_is_closed_after_receive_timeout() {
     let (mut bench, asked) = live();
@@ -239,8 +245,8 @@ fn alq_29_silent_peer_is_closed_after_receive_timeout() {
     assert_eq!(bench.closed(&asked), Some(CloseReason::ReceiveTimeout));
 }
 
-/// During catch-up base-times are no resume points; what was cut is asked for again. req: ALQ-34
-/// (RFC 7653 §8.4.1), ALQ-35, ALQ-40
+/// During catch-up base-times are no resume points; what was cut is asked for again.
+/// req: ALQ-34, ALQ-35, ALQ-40 (twinrelay)
 #[test]
 fn alq_34_session_cut_in_catch_up_asks_from_the_same_time_again() {
     let (mut bench, asked) = catching_up();
@@ -256,8 +262,8 @@ fn alq_34_session_cut_in_catch_up_asks_from_the_same_time_again() {
     assert_eq!(query.find(101), Some(&(NOW - 500).to_be_bytes()[..]));
 }
 
-/// CatchUpComplete, and each message after it, is a new resume point. req: ALQ-33 (RFC 7653 §8.4),
-/// ALQ-39, ALQ-30, ALQ-31
+/// CatchUpComplete, and each message after it, is a new resume point.
+/// req: ALQ-33, ALQ-39, ALQ-30, ALQ-31 (RFC 7653 §8.4)
 #[test]
 fn alq_33_base_time_outside_catch_up_is_the_resume_point() {
     let (mut bench, asked) = catching_up();
@@ -273,7 +279,8 @@ fn alq_33_base_time_outside_catch_up_is_the_resume_point() {
     assert_eq!(state(&bench), SessionState::Active);
 }
 
-/// What a resume point covers is told to the store before it. req: ALQ-D-25
+/// What a resume point covers is told to the store before it.
+/// req: ALQ-D-25 (twinrelay)
 #[test]
 fn alq_d_25_resume_point_follows_the_bindings_that_it_covers() {
     let (mut bench, asked) = live();
@@ -292,7 +299,8 @@ fn alq_d_25_resume_point_follows_the_bindings_that_it_covers() {
 }
 
 /// V10: DataMissing ends catch-up, and a bulk query fetches the gap; until that is done the resume
-/// point stays. req: ALQ-37 (RFC 7653 §8.4.1), ALQ-38, ALQ-13 (RFC 7653 §9.4)
+/// point stays.
+/// req: ALQ-38, ALQ-37, ALQ-13 (RFC 7653 §8.4.1)
 #[test]
 fn alq_38_data_missing_keeps_the_session_and_fetches_the_gap() {
     for is_in_reply in [true, false] {
@@ -323,7 +331,8 @@ fn alq_38_data_missing_keeps_the_session_and_fetches_the_gap() {
     }
 }
 
-/// A bulk query that failed is asked again. req: BLQ-33 (RFC 5460 §5.5)
+/// A bulk query that failed is asked again.
+/// req: BLQ-33 (RFC 5460 §5.5)
 #[test]
 fn blq_33_terminated_bulk_query_is_asked_again() {
     let mut bench = bench(false, None);
@@ -344,7 +353,8 @@ fn blq_33_terminated_bulk_query_is_asked_again() {
     assert_eq!(resume_point(&mut bench), Some(NOW));
 }
 
-/// What may not come now closes the connection. req: ALQ-42 (RFC 5460 §6.3), BLQ-4, BLQ-28
+/// What may not come now closes the connection.
+/// req: ALQ-42, BLQ-4, BLQ-28 (RFC 5460 §6.3)
 #[test]
 fn alq_42_message_out_of_place_closes() {
     let wrong: [fn(&Asked, &mut Bench); 4] = [
@@ -368,8 +378,8 @@ fn alq_42_message_out_of_place_closes() {
     }
 }
 
-/// DONE ends the session; in LIVE its base-time is the resume point. req: ALQ-41 (RFC 7653 §8.4),
-/// ALQ-17, ALQ-35
+/// DONE ends the session; in LIVE its base-time is the resume point.
+/// req: ALQ-41, ALQ-17, ALQ-35 (RFC 7653 §8.4)
 #[test]
 fn alq_41_query_terminated_ends_the_session_for_now() {
     let (mut bench, asked) = live();
@@ -382,7 +392,8 @@ fn alq_41_query_terminated_ends_the_session_for_now() {
     assert_eq!(state(&bench), SessionState::Backoff);
 }
 
-/// Once ready, attempts are a minute apart; before, a second. req: ALQ-18 (RFC 7653 §8.1), ALQ-D-18
+/// Once ready, attempts are a minute apart; before, a second.
+/// req: ALQ-18, ALQ-D-18 (RFC 7653 §8.1)
 #[test]
 fn alq_18_attempts_are_a_minute_apart_once_ready() {
     let mut unready = bench(false, None);
@@ -403,7 +414,8 @@ fn alq_18_attempts_are_a_minute_apart_once_ready() {
     assert!(bench.connecting().is_some());
 }
 
-/// A peer that connects to us is back: one attempt at once. req: ALQ-D-18
+/// A peer that connects to us is back: one attempt at once.
+/// req: ALQ-D-18 (twinrelay)
 #[test]
 fn alq_d_18_incoming_connection_of_the_peer_is_answered_by_an_attempt() {
     let (mut bench, asked) = live();
@@ -420,7 +432,8 @@ fn alq_d_18_incoming_connection_of_the_peer_is_answered_by_an_attempt() {
     }
 }
 
-/// An error that stays one is not asked for every minute. req: LQ-27 (RFC 5007 §4.3.3)
+/// An error that stays one is not asked for every minute.
+/// req: LQ-27 (RFC 5007 §4.3.3)
 #[test]
 fn lq_27_refused_query_is_asked_again_after_long() {
     let (mut bench, asked, _) = resuming(NOW - 5);
@@ -440,7 +453,8 @@ fn lq_27_refused_query_is_asked_again_after_long() {
     assert!(bench.connecting().is_some());
 }
 
-/// A peer whose clock was set back is asked for everything. req: ALQ-D-9
+/// A peer whose clock was set back is asked for everything.
+/// req: ALQ-D-9 (twinrelay)
 #[test]
 fn alq_d_9_base_time_that_jumps_back_begins_anew() {
     let (mut bench, asked) = live();
@@ -455,7 +469,8 @@ fn alq_d_9_base_time_that_jumps_back_begins_anew() {
     assert_eq!(state(&bench), SessionState::BulkCatchUp);
 }
 
-/// The times of a peer whose clock differs are converted. req: ALQ-45 (RFC 7653 §8.5), LQ-29, ALQ-15
+/// The times of a peer whose clock differs are converted.
+/// req: ALQ-45, LQ-29, ALQ-15 (RFC 7653 §8.5)
 #[test]
 fn alq_45_times_of_a_peer_with_another_clock_are_converted() {
     let (mut bench, asked, _) = resuming(NOW - 5);
@@ -470,7 +485,8 @@ fn alq_45_times_of_a_peer_with_another_clock_are_converted() {
     assert_eq!(lease.valid_until.saturating_since(bench.now), 7200 * SECOND);
 }
 
-/// Without CLT_TIME nobody can say which record is newer. req: LQ-26 (RFC 5007 §4.3.3)
+/// Without CLT_TIME nobody can say which record is newer.
+/// req: LQ-26 (RFC 5007 §4.3.3)
 #[test]
 fn lq_26_client_data_without_clt_time_is_dropped() {
     let (mut bench, asked) = live();
@@ -482,7 +498,8 @@ fn lq_26_client_data_without_clt_time_is_dropped() {
     assert!(bench.lease(P1).is_none());
 }
 
-/// Preferred above valid is cut, not refused. req: LQ-34 (ISC Kea), ALQ-D-15
+/// Preferred above valid is cut, not refused.
+/// req: LQ-34, ALQ-D-15 (ISC Kea)
 #[test]
 fn lq_34_preferred_above_valid_is_cut_to_it() {
     let (mut bench, asked) = live();
@@ -493,7 +510,8 @@ fn lq_34_preferred_above_valid_is_cut_to_it() {
     assert_eq!(lease.preferred_until, lease.valid_until);
 }
 
-/// LQ_RELAY_DATA that cannot be read costs the place, not the lease. req: LQ-36 (ISC Kea), ALQ-D-4
+/// LQ_RELAY_DATA that cannot be read costs the place, not the lease.
+/// req: LQ-36, ALQ-D-4 (ISC Kea)
 #[test]
 fn lq_36_broken_relay_data_loses_the_place_alone() {
     let (mut bench, asked) = live();
@@ -507,7 +525,8 @@ fn lq_36_broken_relay_data_loses_the_place_alone() {
     bench.expect_events("created IA_PD 0 2001:db8:100::/56");
 }
 
-/// What one CLIENT_DATA leaves out goes on. Zero ends. req: ALQ-D-2, LQ-32, ALQ-D-1, ALQ-D-23
+/// What one CLIENT_DATA leaves out goes on. Zero ends.
+/// req: ALQ-D-2, LQ-32, ALQ-D-1, ALQ-D-23 (twinrelay)
 #[test]
 fn alq_d_2_absent_lease_goes_on_and_zero_ends_it() {
     let (mut bench, asked) = live();
@@ -537,7 +556,8 @@ fn alq_d_2_absent_lease_goes_on_and_zero_ends_it() {
     assert!(bench.lease("2001:db8:1::c3/128").is_some());
 }
 
-/// Bare leases and leases inside an IA are one. req: ALQ-D-3
+/// Bare leases and leases inside an IA are one.
+/// req: ALQ-D-3 (twinrelay)
 #[test]
 fn alq_d_3_ia_of_a_lease_is_taken_from_the_ia_options() {
     let (mut bench, asked) = live();
@@ -553,7 +573,8 @@ fn alq_d_3_ia_of_a_lease_is_taken_from_the_ia_options() {
 }
 
 /// The record order: newer wins; in one second the later of one relay, active before removal of
-/// several, then the higher address. req: ALQ-D-11, LQ-28 (RFC 5007 §4.3.4), ALQ-44
+/// several, then the higher address.
+/// req: ALQ-D-11, LQ-28, ALQ-44 (RFC 5007 §4.3.4)
 #[test]
 fn alq_d_11_newer_transaction_wins_in_whatever_order_it_comes() {
     let active = |snooper, clt, secs| {
@@ -587,7 +608,7 @@ fn alq_d_11_newer_transaction_wins_in_whatever_order_it_comes() {
 
 /// Where the client is: the link-address on one of our networks, the peer's links, a shared
 /// Interface-Id; else the lease is kept without a route until a configuration names its link.
-/// req: ALQ-D-4, PDR-G-1
+/// req: ALQ-D-4, PDR-G-1 (twinrelay)
 #[test]
 fn alq_d_4_lease_on_no_link_of_ours_is_kept_and_mapped_later() {
     let (mut bench, asked) = live();
@@ -628,7 +649,8 @@ fn alq_d_4_lease_on_no_link_of_ours_is_kept_and_mapped_later() {
     );
 }
 
-/// An Interface-Id means a link of ours only where the operator says so. req: ALQ-D-4
+/// An Interface-Id means a link of ours only where the operator says so.
+/// req: ALQ-D-4 (twinrelay)
 #[test]
 fn alq_d_4_interface_id_counts_only_where_it_is_shared() {
     for is_shared in [false, true] {
@@ -661,7 +683,8 @@ fn alq_d_4_interface_id_counts_only_where_it_is_shared() {
     }
 }
 
-/// Limits hold for what a peer tells, too. req: PDR-G-5 (RFC 8987 §4.1), PDR-G-7
+/// Limits hold for what a peer tells, too.
+/// req: PDR-G-5, PDR-G-7 (RFC 8987 §4.1)
 #[test]
 fn pdr_g_5_peer_cannot_give_one_client_more_leases_than_the_limit() {
     let (mut bench, asked) = live();

@@ -24,7 +24,7 @@ fn lease(n: u16) -> (Client, Vec<u8>) {
 }
 
 /// What one relay snooped is on the other, with its route, and ends there when it ends here.
-/// req: ALQ-43 (RFC 7653 §3), ALQ-60 (RFC 7653 §8.3), ALQ-D-1, ALQ-D-4, ALQ-D-8
+/// req: ALQ-D-8, ALQ-43, ALQ-60, ALQ-D-1, ALQ-D-4 (RFC 7653 §3)
 #[test]
 fn alq_d_8_bindings_of_one_relay_are_on_the_other_until_they_end() {
     for is_secure in [false, true] {
@@ -64,7 +64,7 @@ fn alq_d_8_bindings_of_one_relay_are_on_the_other_until_they_end() {
 }
 
 /// A relay that lost everything gets back what it had snooped itself, and is ready only then.
-/// req: ALQ-D-7, ALQ-D-10, ALQ-D-12
+/// req: ALQ-D-10, ALQ-D-7, ALQ-D-12 (twinrelay)
 #[test]
 fn alq_d_10_relay_that_lost_everything_gets_all_back_and_is_ready_then() {
     let mut mesh = Mesh::new(2, true);
@@ -97,8 +97,8 @@ fn alq_d_10_relay_that_lost_everything_gets_all_back_and_is_ready_then() {
     assert_eq!(shown.catch_up.received, 300);
 }
 
-/// A relay that was away for a while asks from where it was. req: ALQ-7 (RFC 7653 §6.2.1),
-/// ALQ-33 (RFC 7653 §8.4), ALQ-36 (RFC 7653 §8.3)
+/// A relay that was away for a while asks from where it was.
+/// req: ALQ-36, ALQ-7, ALQ-33 (RFC 7653 §6.2.1)
 #[test]
 fn alq_36_relay_that_was_cut_off_asks_from_its_resume_point() {
     let mut mesh = Mesh::new(2, false);
@@ -123,7 +123,8 @@ fn alq_36_relay_that_was_cut_off_asks_from_its_resume_point() {
     assert!(shown.catch_up.received <= 3, "{:?}", shown.catch_up);
 }
 
-/// Both run their own timers. req: ALQ-D-13
+/// Both run their own timers.
+/// req: ALQ-D-13 (twinrelay)
 #[test]
 fn alq_d_13_lease_expires_at_both_by_itself() {
     let mut mesh = Mesh::new(2, false);
@@ -137,7 +138,8 @@ fn alq_d_13_lease_expires_at_both_by_itself() {
     assert_eq!(told, sent);
 }
 
-/// The relay that snooped the newer REPLY owns the record. req: ALQ-D-14, ALQ-44 (RFC 5007 §4.3.4)
+/// The relay that snooped the newer REPLY owns the record.
+/// req: ALQ-D-14, ALQ-44 (RFC 5007 §4.3.4)
 #[test]
 fn alq_d_14_ownership_moves_with_the_newer_reply() {
     let mut mesh = Mesh::new(2, false);
@@ -158,7 +160,8 @@ fn alq_d_14_ownership_moves_with_the_newer_reply() {
 }
 
 /// What happens to one lease at both relays while they cannot talk ends the same on both, in
-/// whichever order they hear of it. req: ALQ-D-11
+/// whichever order they hear of it.
+/// req: ALQ-D-11 (twinrelay)
 #[test]
 fn alq_d_11_release_and_request_at_different_relays_end_in_equal_tables() {
     for (gap, expected) in [(0u64, 1), (700, 1), (2000, 1)] {
@@ -179,7 +182,8 @@ fn alq_d_11_release_and_request_at_different_relays_end_in_equal_tables() {
 }
 
 /// A removal is remembered by a relay that was told of it, and does not come back from one that was
-/// away. req: ALQ-D-26
+/// away.
+/// req: ALQ-D-26 (twinrelay)
 #[test]
 fn alq_d_26_lease_that_ended_does_not_come_back_with_a_relay_that_was_away() {
     let mut mesh = Mesh::new(3, false);
@@ -198,7 +202,8 @@ fn alq_d_26_lease_that_ended_does_not_come_back_with_a_relay_that_was_away() {
     assert_eq!((mesh.digest(1).0, mesh.digest(2).0), (0, 0));
 }
 
-/// Two empty relays that start at once are ready at once. req: ALQ-D-8
+/// Two empty relays that start at once are ready at once.
+/// req: ALQ-D-8 (twinrelay)
 #[test]
 fn alq_d_8_two_empty_relays_are_ready_at_once() {
     let mut mesh = Mesh::new(2, true);

@@ -4,6 +4,7 @@
 
 mod alq_requestor;
 mod alq_twins;
+mod blq_requestor;
 mod giving_up;
 mod holding;
 mod operations;

@@ -1,6 +1,7 @@
 //! What the tests share: one relay on a bench ([`mod@bench`]), exchanges of
-//! clients with servers through it ([`exchanges`]), messages to feed it ([`messages`]),
-//! what must hold for any bytes ([`fuzzing`]), and several relays that ask each other ([`mesh`]), the other end of what it asks ([`asked`]).
+//! clients with servers through it ([`exchanges`]), the other end of what it asks ([`asked`]), several
+//! relays that ask each other ([`mesh`]), messages to feed them ([`messages`]), what must hold for any
+//! bytes ([`fuzzing`], [`fuzzing_alq`]).
 //!
 //! Must not know how the core decides: builders and readers here are written from the RFCs alone
 //! and share no code with `relay-core`'s codec, so that an error in one shows in the other.
@@ -9,5 +10,6 @@ pub mod asked;
 pub mod bench;
 pub mod exchanges;
 pub mod fuzzing;
+pub mod fuzzing_alq;
 pub mod mesh;
 pub mod messages;

@@ -70,6 +70,7 @@ pub(crate) struct Fetch {
     pub(crate) retry_at: Option<Instant>,
     pub(crate) received: u64,
     pub(crate) progress_at: Instant,
+    started_at: Instant,
     /// Of the server that answers.
     pub(crate) server_duid: Vec<u8>,
     pub(crate) last_status: Option<String>,
@@ -102,6 +103,7 @@ impl Fetch {
             retry_at: Some(now),
             received: 0,
             progress_at: now,
+            started_at: now,
             server_duid: Vec::new(),
             last_status: None,
         }
@@ -131,6 +133,7 @@ impl Fetch {
     pub(crate) fn catch_up(&self) -> CatchUp {
         CatchUp {
             requested_from: self.wanted.front().and_then(|it| Some(it.since?.0)),
+            started_at: Some(self.started_at),
             is_complete: self.is_complete(),
             completed_at: self.is_complete().then_some(self.since),
             received: self.received,

@@ -42,7 +42,7 @@ pub(crate) struct Taken {
 }
 
 /// Takes all leases of one CLIENT_DATA. A lease that is not in it goes on as it was (ALQ-D-2).
-// req: ALQ-D-2, ALQ-D-3, LQ-26, LQ-33
+// req: ALQ-15, ALQ-D-2, ALQ-D-3, LQ-26, LQ-32, LQ-33
 pub(crate) fn take(
     shared: &Shared,
     cx: &mut Context<'_>,
@@ -89,7 +89,7 @@ pub(crate) fn take(
 }
 
 /// Where a client is, by what its relays said of it.
-// req: ALQ-D-4, LQ-35
+// req: LQ-35
 fn whereabouts(cx: &Context<'_>, peer: Option<&Peer>, data: &RelayData<'_>) -> Whereabouts {
     let (outer, inner) = (&data.outermost, &data.innermost);
     let is_direct = data.layers == 1 || inner.link_address.is_unspecified();

@@ -660,13 +660,14 @@ fn open(shared: &mut Shared, cx: &mut Context<'_>, session: &mut Session) {
 }
 
 /// Asks for everything that changes from now on, and for what changed since the resume point.
-// req: ALQ-5, ALQ-8, ALQ-10, ALQ-11, ALQ-36
+// req: ALQ-5, ALQ-7, ALQ-8, ALQ-10, ALQ-11, ALQ-36
 fn query(shared: &mut Shared, cx: &mut Context<'_>, session: &mut Session, id: ConnectionId) {
     // Who has nothing has missed everything. req: ALQ-D-10
     let resume_point = shared.memory(session.peer).resume_point;
     session.start_time = resume_point.filter(|_| cx.bindings.len() > 0).map(LqTime);
     session.catch_up = CatchUp {
         requested_from: session.start_time.map(|it| it.0),
+        started_at: Some(cx.now()),
         ..CatchUp::default()
     };
     let identity = shared.config.identity.clone();

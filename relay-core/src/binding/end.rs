@@ -12,6 +12,7 @@ use crate::error::Notice;
 use crate::input::Clear;
 use crate::record::Ending;
 use crate::snoop::{GivenUp, Item};
+use crate::time::Instant;
 use crate::types::{AccessLink, IaType};
 use crate::view::{BindingState, Origin, RouteState};
 
@@ -87,9 +88,10 @@ impl Bindings {
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>) {
         self.refused.expire(cx.now);
         self.forget_due(cx);
+        self.tell_sequels(cx);
         for _ in 0..EXPIRY_BATCH {
             match self.table.pop_expired(cx.now) {
-                Some(Some(at)) => self.end(cx, at, BindingAction::Expired),
+                Some(Some(at)) => self.run_out(cx, at),
                 Some(None) => {}
                 None => break,
             }
@@ -143,11 +145,34 @@ impl Bindings {
     /// Ends one lease because of what this relay saw.
     pub(super) fn end(&mut self, cx: &mut Context<'_>, at: u32, action: BindingAction) {
         let seen = End {
-            at: cx.now,
+            at: self.time_of_end(cx, at),
             origin: Origin::Snooped,
             snooped_by: Ipv6Addr::UNSPECIFIED,
         };
         self.end_as(cx, at, action, seen);
+    }
+
+    /// Ends one lease that has run out: it had been said before that it would.
+    fn run_out(&mut self, cx: &mut Context<'_>, at: u32) {
+        if let Some(binding) = self.table.binding(at) {
+            let said = End {
+                at: binding.cltt,
+                origin: binding.origin,
+                snooped_by: binding.snooped_by,
+            };
+            self.end_as(cx, at, BindingAction::Expired, said);
+        }
+    }
+
+    /// After what is known of the lease.
+    fn time_of_end(&mut self, cx: &Context<'_>, at: u32) -> Instant {
+        let Some(binding) = self.table.binding(at) else {
+            return cx.now;
+        };
+        let (prefix, cltt) = (binding.prefix, binding.cltt);
+        let client = self.table.client(binding.client);
+        let duid = client.map_or(Vec::new(), |client| client.duid.to_vec());
+        self.time_after(cx, prefix, &duid, Some(cltt))
     }
 
     /// Ends one lease: first its route goes, or passes to the next lease of the prefix. Who did not
@@ -164,10 +189,15 @@ impl Bindings {
             return;
         };
         let mut view = self.view(cx.links, client, |lease, _| lease == at);
-        let Some((binding, heir)) = self.table.remove(at) else {
+        let longer = self.table.longer_until(at);
+        let Some((mut binding, heir)) = self.table.remove(at) else {
             return;
         };
-        match ending(action) {
+        // Others may know of an earlier transaction that gave the lease a longer life.
+        let outlived = longer.filter(|until| *until > cx.now);
+        let how = ending(action).or(outlived.map(|_| Ending::Expired));
+        binding.valid_until = binding.valid_until.max(outlived.unwrap_or_default());
+        match how {
             Some(how) => self.remember(cx, client, &binding, how, end),
             None => self.record_remove(cx, binding.id),
         }

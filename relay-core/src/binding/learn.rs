@@ -108,7 +108,7 @@ impl Bindings {
                 .table
                 .add_client(source.duid, source.link, source.place)?,
         };
-        let given = source.given(cx);
+        let given = self.given(cx, source, lease);
         let Some(at) = self.table.add(owner, lease, given) else {
             cx.out.notice(access, Notice::LeaseConflict);
             self.refusals += 1;
@@ -132,6 +132,25 @@ impl Bindings {
         }
         self.event(cx, at, BindingAction::Created);
         Some(owner)
+    }
+
+    /// Who gives or tells a lease, and when: a Reply comes after what was known, also of other
+    /// clients' leases of its prefix.
+    fn given<'a>(&mut self, cx: &Context<'_>, source: &Source<'a>, lease: &Lease) -> Given<'a> {
+        let given = source.given(cx);
+        if source.told.is_some() {
+            return given;
+        }
+        let ended = self.endings.find(lease.prefix, source.duid);
+        let ended_at = ended.and_then(|at| Some(self.endings.get(at)?.ended_at));
+        let owner = self.table.owner(lease.prefix);
+        let owner = owner.and_then(|at| self.table.binding(at));
+        let ahead = owner.map(|it| it.cltt).filter(|cltt| *cltt > cx.now);
+        let known = ended_at.max(ahead);
+        Given {
+            cltt: self.time_after(cx, lease.prefix, source.duid, known),
+            ..given
+        }
     }
 
     /// A lease of this client that was known on another link, or of another IA: it has moved here.
@@ -211,7 +230,7 @@ impl Bindings {
     }
 
     fn refresh(&mut self, cx: &mut Context<'_>, source: &Source<'_>, at: u32, lease: &Lease) {
-        let given = source.given(cx);
+        let given = self.given(cx, source, lease);
         if let Some(binding) = self.table.binding(at)
             && (binding.ia_type, binding.iaid) != (lease.ia_type, lease.iaid)
         {

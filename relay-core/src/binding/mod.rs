@@ -17,6 +17,7 @@ mod refused;
 mod remember;
 pub(crate) mod replica;
 mod routes;
+mod sequel;
 pub(crate) mod slab;
 mod sweep;
 pub(crate) mod table;
@@ -26,6 +27,8 @@ mod views;
 
 #[cfg(test)]
 mod record_tests;
+#[cfg(test)]
+mod replica_tests;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +41,7 @@ use self::client::Client;
 use self::ended::Endings;
 use self::records::Records;
 use self::refused::RefusedLeases;
+use self::sequel::Sequels;
 use self::sweep::Sweep;
 use self::table::Table;
 use crate::alq::Digest;
@@ -58,6 +62,7 @@ pub(crate) use self::told::Told;
 pub(crate) struct Bindings {
     table: Table,
     endings: Endings,
+    sequels: Sequels,
     /// How long removals are remembered at least; `None`: nobody asks for them.
     history: Option<Duration>,
     /// All changes from here on are known.
@@ -92,6 +97,7 @@ impl Bindings {
         Self {
             table: Table::new(key),
             endings: Endings::new(key),
+            sequels: Sequels::default(),
             history: history(&config.leasequery),
             history_begin: Instant::default(),
             refused: RefusedLeases::default(),
@@ -146,6 +152,7 @@ impl Bindings {
             self.table.next_expiry(),
             self.refused.next_expiry(),
             self.endings.next_time(),
+            self.sequels.next_time(),
         ];
         times.into_iter().flatten().min()
     }

@@ -94,7 +94,7 @@ impl Stamp {
     /// Whether this one, which came later, replaces `known`: the newer transaction; in one second,
     /// of one relay what came last, of several an active lease rather than a removal, then the
     /// higher address.
-    // req: ALQ-D-11, ALQ-44, LQ-28, LQ-29
+    // req: ALQ-D-11, ALQ-D-14, ALQ-44, LQ-28, LQ-29
     fn replaces(&self, known: &Self) -> bool {
         if self.secs != known.secs {
             return self.secs.is_after(known.secs);
@@ -137,7 +137,11 @@ impl Bindings {
         let ending = ended.and_then(|at| self.endings.get(at));
         let before = match (binding, ending) {
             (Some(it), _) => Some(frame.stamp(it.cltt, true, it.snooped_by)),
-            (None, Some(it)) => Some(frame.stamp(it.ended_at, false, it.snooped_by)),
+            // What has run out was active in its transaction.
+            (None, Some(it)) => {
+                let was_active = it.how == Ending::Expired;
+                Some(frame.stamp(it.ended_at, was_active, it.snooped_by))
+            }
             (None, None) => None,
         };
         if before.is_some_and(|before| !stamp.replaces(&before)) {
@@ -158,7 +162,16 @@ impl Bindings {
                 Outcome::Known
             }
             // It has run out on its way.
-            (true, _) if told.at.plus_lifetime(told.lease.valid_secs) <= cx.now => Outcome::Stale,
+            (true, Some(at)) if told.until() <= cx.now => {
+                // Who knows of an earlier transaction only may think that it goes on.
+                self.table.note_longer(at, Instant::NEVER);
+                self.end_as(cx, at, BindingAction::Expired, told.end());
+                Outcome::Ended
+            }
+            (true, None) if told.until() <= cx.now => {
+                self.remember_foreign(cx, told, prefix);
+                Outcome::Ended
+            }
             (true, known) => self.take_active(cx, told, prefix, known),
         };
         self.waits.clear();
@@ -180,7 +193,7 @@ impl Bindings {
             .lease
             .ia
             .is_none_or(|ia| (ia.ia_type, ia.iaid) == (binding.ia_type, binding.iaid));
-        let until = told.at.plus_lifetime(told.lease.valid_secs);
+        let until = told.until();
         let (early, late) = (
             until.min(binding.valid_until),
             until.max(binding.valid_until),
@@ -282,7 +295,10 @@ impl Bindings {
             ia_type: lease.ia_type,
             iaid: lease.iaid,
             prefix,
-            how: Ending::Released,
+            how: match told.lease.valid_secs {
+                0 => Ending::Released,
+                _ => Ending::Expired,
+            },
             ended_at: told.cltt,
             forget_at: forget_at(told.cltt, until, history),
             origin: told.origin,
@@ -387,6 +403,11 @@ impl<'a> Replica<'a> {
             origin: self.origin,
             snooped_by: self.snooped_by,
         }
+    }
+
+    /// The end of its valid lifetime.
+    const fn until(&self) -> Instant {
+        self.at.plus_lifetime(self.lease.valid_secs)
     }
 
     fn end(&self) -> End {

@@ -100,6 +100,8 @@ pub(crate) struct Table {
     digests: Digests,
     /// Of [`RouteState::Pending`].
     pending: usize,
+    /// Of leases whose lives were cut short by a later transaction: how long they once were.
+    longer: BTreeMap<u32, Instant>,
     /// Bindings, and the removals that others remember.
     changes: Changes,
 }
@@ -121,6 +123,7 @@ impl Table {
             by_origin: BTreeMap::new(),
             digests: Digests::default(),
             pending: 0,
+            longer: BTreeMap::new(),
             changes: Changes::default(),
         }
     }
@@ -518,7 +521,12 @@ impl Table {
         binding.preferred_until = given.at.plus_lifetime(lease.preferred_secs);
         binding.snooped_by = given.snooped_by;
         let before = binding.valid_until;
-        binding.valid_until = given.at.plus_lifetime(lease.valid_secs);
+        let until = given.at.plus_lifetime(lease.valid_secs);
+        if until < before {
+            let longer = self.longer.entry(at).or_default();
+            *longer = (*longer).max(before);
+        }
+        binding.valid_until = until;
         // Where it is armed already and only grows later, the timer comes too early and is armed
         // anew then. A new lease is not armed yet; an infinite one may never have been.
         let is_armed = before > given.at && before != Instant::NEVER;
@@ -540,6 +548,17 @@ impl Table {
                 self.count_kind((access, ia_type, given.origin), 1);
             }
         }
+    }
+
+    /// How long a lease once was, where a later transaction has cut it short.
+    pub(crate) fn longer_until(&self, at: u32) -> Option<Instant> {
+        self.longer.get(&at).copied()
+    }
+
+    /// A later transaction cuts a lease short that may be thought to go on for so long.
+    pub(crate) fn note_longer(&mut self, at: u32, until: Instant) {
+        let longer = self.longer.entry(at).or_default();
+        *longer = (*longer).max(until);
     }
 
     /// Sets the ends of both lifetimes, earlier or later than they were.
@@ -586,6 +605,7 @@ impl Table {
         }
         self.timers.disarm(at);
         self.changes.remove(Node::binding(at));
+        self.longer.remove(&at);
         self.leave_client(at);
         self.set_route(at, RouteState::Disabled);
         let binding = self.bindings.remove(at)?;
