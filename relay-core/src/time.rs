@@ -92,11 +92,29 @@ impl LqTime {
 pub(crate) struct WallClock {
     /// Nanoseconds of Unix time minus those of the boot clock.
     pub(crate) ahead_nanos: i64,
+    /// By how much it was set back so far.
+    pub(crate) set_back_nanos: u64,
 }
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 impl WallClock {
+    /// It was set.
+    pub(crate) const fn set(&mut self, ahead_nanos: i64) {
+        // Before the first time it showed nothing that anybody was told.
+        if ahead_nanos < self.ahead_nanos {
+            let back = self.ahead_nanos.abs_diff(ahead_nanos);
+            self.set_back_nanos = self.set_back_nanos.saturating_add(back);
+        }
+        self.ahead_nanos = ahead_nanos;
+    }
+
+    /// Not after the moment that somebody means who was told this time, whatever it showed then.
+    pub(crate) const fn instant_told(self, now: Instant, time: LqTime) -> Instant {
+        let at = self.instant_of(now, time);
+        Instant(at.0.saturating_sub(self.set_back_nanos))
+    }
+
     /// Nanoseconds of Unix time.
     const fn unix_nanos(self, now: Instant) -> u64 {
         now.0.saturating_add_signed(self.ahead_nanos)
@@ -156,6 +174,7 @@ mod tests {
     fn wall_clock_tells_the_second_and_finds_its_begin() {
         let clock = WallClock {
             ahead_nanos: 1_751_991_000_000_000_000,
+            set_back_nanos: 0,
         };
         let now = Instant::from_nanos(168_700_000_000);
 

@@ -469,11 +469,25 @@ fn alq_d_9_base_time_that_jumps_back_begins_anew() {
     assert_eq!(state(&bench), SessionState::BulkCatchUp);
 }
 
+/// So is a peer that is behind what it said in an earlier session.
+/// req: ALQ-D-9 (twinrelay)
+#[test]
+fn alq_d_9_resume_point_ahead_of_the_peer_begins_anew() {
+    let (mut bench, asked, query) = resuming(NOW + 10);
+    assert_eq!(query.find(101), Some(&(NOW + 10).to_be_bytes()[..]));
+
+    asked.reply(&mut bench, &[status(12), base_time(NOW)].concat());
+
+    assert_eq!(bench.closed(&asked), Some(CloseReason::Local));
+    let (_, query) = bench.accepted();
+    assert_eq!(query.find(101), None);
+}
+
 /// The times of a peer whose clock differs are converted.
 /// req: ALQ-45, LQ-29, ALQ-15 (RFC 7653 §8.5)
 #[test]
 fn alq_45_times_of_a_peer_with_another_clock_are_converted() {
-    let (mut bench, asked, _) = resuming(NOW - 5);
+    let (mut bench, asked, _) = resuming(NOW - 2000);
     asked.reply(&mut bench, &base_time(NOW - 1000));
 
     let lease = client_data(30, &iaprefix(P1, 3600, 7200));

@@ -98,8 +98,11 @@ impl Connections {
         from: Ipv6Addr,
     ) -> Option<PeerId> {
         let peer = config.peers.iter().find(|peer| peer.address == from);
-        let Some(peer) = peer.filter(|peer| config.enabled && self.has_room(config, peer.id))
-        else {
+        let peer = peer.filter(|_| config.enabled);
+        if let Some(peer) = peer {
+            self.make_room(out, config, peer.id);
+        }
+        let Some(peer) = peer.filter(|peer| self.has_room(config, peer.id)) else {
             close(out, id, CloseReason::NotAllowed);
             return None;
         };
@@ -110,15 +113,23 @@ impl Connections {
 
     /// Whether one more may be accepted. No peer can take the places of the others.
     fn has_room(&self, config: &LeasequeryConfig, peer: PeerId) -> bool {
-        let accepted = |of: Option<PeerId>| {
-            let is_meant = |it: &&Connection| {
-                it.role == Role::Server && of.is_none_or(|of| it.remote == Remote::Peer(of))
-            };
-            self.all.values().filter(is_meant).count()
-        };
-        let of_each = config.max_connections / config.peers.len().max(1);
-        accepted(None) < config.max_connections
-            && accepted(Some(peer)) < of_each.max(LEAST_PER_PEER)
+        self.in_role(Role::Server).count() < config.max_connections
+            && self.accepted_of(peer).count() < share(config)
+    }
+
+    /// A peer that comes back knows nothing of connections that broke without a word, for which TCP
+    /// still waits here: where it has its share, its oldest one makes room.
+    fn make_room(&mut self, out: &mut Outbox, config: &LeasequeryConfig, peer: PeerId) {
+        let oldest = self.accepted_of(peer).min();
+        if let Some(oldest) = oldest.filter(|_| self.accepted_of(peer).count() >= share(config)) {
+            self.close(out, oldest, CloseReason::Remote);
+        }
+    }
+
+    fn accepted_of(&self, peer: PeerId) -> impl Iterator<Item = ConnectionId> {
+        self.in_role(Role::Server)
+            .filter(move |(_, it)| it.remote == Remote::Peer(peer))
+            .map(|(id, _)| id)
     }
 
     #[allow(dead_code, reason = "for the requestor")]
@@ -434,6 +445,12 @@ impl Connection {
         let bytes = Outbox::span(range);
         push(out, LeasequeryEffect::Send { connection, bytes });
     }
+}
+
+/// How many connections of one peer are accepted.
+fn share(config: &LeasequeryConfig) -> usize {
+    let of_each = config.max_connections / config.peers.len().max(1);
+    of_each.max(LEAST_PER_PEER)
 }
 
 /// Whose TLS and which name: what a peer demands of its connections.

@@ -50,7 +50,7 @@ impl Leasequery {
 
     /// The wall clock was set.
     pub(crate) const fn set_clock(&mut self, ahead_nanos: i64) {
-        self.shared.clock.ahead_nanos = ahead_nanos;
+        self.shared.clock.set(ahead_nanos);
     }
 
     /// Takes one input.

@@ -664,6 +664,9 @@ fn open(shared: &mut Shared, cx: &mut Context<'_>, session: &mut Session) {
 fn query(shared: &mut Shared, cx: &mut Context<'_>, session: &mut Session, id: ConnectionId) {
     // Who has nothing has missed everything. req: ALQ-D-10
     let resume_point = shared.memory(session.peer).resume_point;
+    if let Some(resume_point) = resume_point {
+        session.skew.recall(LqTime(resume_point));
+    }
     session.start_time = resume_point.filter(|_| cx.bindings.len() > 0).map(LqTime);
     session.catch_up = CatchUp {
         requested_from: session.start_time.map(|it| it.0),

@@ -36,6 +36,13 @@ struct Best {
 pub(crate) struct WentBack;
 
 impl Skew {
+    /// A time that the peer told in an earlier session.
+    pub(crate) fn recall(&mut self, base_time: LqTime) {
+        if self.newest.is_none_or(|newest| base_time.is_after(newest)) {
+            self.newest = Some(base_time);
+        }
+    }
+
     /// A message came now that was made at `base_time`.
     ///
     /// # Errors
@@ -54,9 +61,7 @@ impl Skew {
             *self = Self::default();
             return Err(WentBack);
         }
-        if self.newest.is_none_or(|newest| base_time.is_after(newest)) {
-            self.newest = Some(base_time);
-        }
+        self.recall(base_time);
         let secs = i64::from(clock.lq_time(now).secs_since(base_time));
         let ahead_nanos = secs * NANOS_PER_SEC + clock.nanos_of_second(now);
         let known = self.best.map(|best| {
@@ -99,6 +104,7 @@ mod tests {
     fn clock(unix_secs: i64) -> WallClock {
         WallClock {
             ahead_nanos: unix_secs * NANOS_PER_SEC,
+            set_back_nanos: 0,
         }
     }
 

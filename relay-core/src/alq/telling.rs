@@ -164,7 +164,7 @@ impl Telling {
     ) {
         let asked = &self.asked;
         let from = asked.start_time.map(|start| {
-            let start = clock.instant_of(now, start);
+            let start = clock.instant_told(now, start);
             unsent.map_or(start, |unsent| unsent.min(start)) // req: ALQ-D-25
         });
         let scope = Scope {
