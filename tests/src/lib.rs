@@ -1,5 +1,6 @@
 //! What the tests share: one relay on a bench ([`mod@bench`]), exchanges of
-//! clients with servers through it ([`exchanges`]), the other end of what it asks ([`asked`]), several
+//! clients with servers through it ([`exchanges`]), the other end of what it asks ([`asked`])
+//! and of what it is asked ([`asking`]), several
 //! relays that ask each other ([`mesh`]), messages to feed them ([`messages`]), what must hold for any
 //! bytes ([`fuzzing`], [`fuzzing_alq`]).
 //!
@@ -7,6 +8,7 @@
 //! and share no code with `relay-core`'s codec, so that an error in one shows in the other.
 
 pub mod asked;
+pub mod asking;
 pub mod bench;
 pub mod exchanges;
 pub mod fuzzing;

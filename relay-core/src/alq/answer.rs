@@ -38,7 +38,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) clock: WallClock,
     pub(crate) config: &'a LeasequeryConfig,
     pub(crate) links: &'a Links,
-    pub(crate) bindings: &'a Bindings,
+    pub(crate) bindings: &'a Bindings, // req: LQ-12
 }
 
 /// A lease, and what its message has to say besides.
@@ -106,7 +106,7 @@ impl Teller {
 
     /// Hands all leases of the client of a node, or the removal that it is, to `write`, message by
     /// message; how many leases.
-    // req: LQ-18, ALQ-D-1, ALQ-D-2
+    // req: LQ-18, ALQ-59, ALQ-D-1, ALQ-D-2
     pub(crate) fn tell(
         &mut self,
         from: &Sources<'_>,
@@ -213,7 +213,7 @@ struct PlaceOut {
 impl Found {
     fn new(from: &Sources<'_>, told: &Told<'_>) -> Self {
         let secs_since = |at| from.clock.secs_between(at, from.now);
-        // Of one that goes on, at least a second is left: 0 is an end.
+        // Of one that goes on, at least a second is left: 0 is an end. req: LQ-22
         let secs_left = |until| match until {
             Instant::NEVER => u32::MAX,
             until => from

@@ -88,7 +88,7 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// Somebody connected: the peer, or `None` where the connection is closed unread.
-    // req: BLQ-7, BLQ-8, ALQ-47, ALQ-56
+    // req: BLQ-7, BLQ-8, ALQ-47, ALQ-56, LQ-14
     pub(crate) fn accept(
         &mut self,
         now: Instant,
@@ -282,6 +282,7 @@ impl Connections {
     }
 
     /// It is gone already. Whether it was there.
+    // req: ALQ-75
     pub(crate) fn lost(&mut self, id: ConnectionId, reason: CloseReason) -> bool {
         let Some(connection) = self.all.remove(&id) else {
             return false;

@@ -62,6 +62,7 @@ impl Asked {
                 access: None,
                 by: By::Everything,
             },
+            // req: ALQ-6
             Some(lq_query) => Wanted::new(lq_query, config, links, from)?,
         };
         Ok(Self {

@@ -269,7 +269,8 @@ impl Server {
         }
     }
 
-    /// Takes a query, if it is one.
+    /// Takes a query, if it is one: of either kind.
+    // req: ALQ-1
     fn take(
         &mut self,
         shared: &mut Shared,
@@ -349,7 +350,8 @@ fn await_query(shared: &mut Shared, cx: &Context<'_>, id: ConnectionId) {
     connections.set_timeouts(cx.now(), id, Some(timeout), timeout);
 }
 
-/// Whatever options it had. req: ALQ-54, ALQ-D-20
+/// REPLY to STARTTLS, whatever options that had.
+// req: ALQ-54, ALQ-D-20
 fn answer_starttls(
     shared: &mut Shared,
     cx: &mut Context<'_>,

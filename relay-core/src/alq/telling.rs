@@ -99,6 +99,12 @@ impl Telling {
         matches!(self.progress, Progress::Waiting)
     }
 
+    /// Whether there is something to say now.
+    fn has_more(&self, bindings: &Bindings) -> bool {
+        let is_all_told = !self.is_waiting() && self.state() == State::Live;
+        !is_all_told || self.next(bindings).is_some()
+    }
+
     const fn has_replied(&self) -> bool {
         match self.progress {
             Progress::Waiting => false,
@@ -176,6 +182,7 @@ impl Telling {
         };
         let found: Option<Vec<Node>> = match (asked.wanted.address(), asked.wanted.client()) {
             _ if self.is_active => None,
+            // req: BLQ-13
             (Some(address), _) => Some(bindings.of_address(address).collect()),
             (None, Some(duid)) => Some(bindings.of_duid(duid).collect()),
             (None, None) => None,
@@ -307,7 +314,7 @@ impl Telling {
     }
 
     /// All is read: catch-up becomes live, a bulk query is answered.
-    // req: ALQ-68, BLQ-22, BLQ-23, BLQ-24
+    // req: ALQ-68, ALQ-70, BLQ-22, BLQ-23, BLQ-24
     fn drained(&mut self, buffer: &mut Vec<u8>, shared: &FillFrom<'_>, filled: &mut Filled) {
         let base_time = shared.base_time();
         let has_replied = self.has_replied();
@@ -335,7 +342,8 @@ impl Telling {
         }
     }
 
-    /// Tells of a node, where it is to be told.
+    /// Tells of a node, where it is to be told. What changes meanwhile comes later in the same order.
+    // req: ALQ-69, BLQ-20, BLQ-21
     fn tell(
         &mut self,
         buffer: &mut Vec<u8>,
@@ -453,10 +461,11 @@ impl Server {
             telling.begin(now, shared.clock, memory.unsent_since, cx.bindings);
             session.catch_up = CatchUp {
                 requested_from: telling.asked.start_time.map(|LqTime(secs)| secs),
+                started_at: Some(now),
                 ..CatchUp::default()
             };
-        } else if !is_idle && telling.is_active && telling.next(cx.bindings).is_none() {
-            if telling.state() == State::Live && memory.unsent_since.is_some() {
+        } else if !is_idle && !telling.has_more(cx.bindings) {
+            if memory.unsent_since.is_some() {
                 let settled = now + shared.config.send_timeout;
                 self.settling.entry(peer).or_insert(settled);
             }
@@ -541,7 +550,7 @@ impl Server {
         let of_session = |(id, session): (&ConnectionId, &super::server::Session)| {
             let connection = shared.connections.get(*id).filter(|it| it.is_writable())?;
             let telling = session.telling.front().filter(|_| shared.is_loaded)?;
-            if !telling.is_active || telling.is_waiting() || telling.next(bindings).is_some() {
+            if telling.has_more(bindings) {
                 return Some(now);
             }
             Some(connection.last_sent + shared.config.idle_timeout)

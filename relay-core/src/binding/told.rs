@@ -93,6 +93,7 @@ impl Bindings {
     }
 
     /// A lease of each client with this DUID, on whatever link.
+    // req: LQ-5, BLQ-6
     pub(crate) fn of_duid(&self, duid: &[u8]) -> impl Iterator<Item = Node> {
         let leases = self.table.with_duid(duid);
         leases.filter_map(|at| Some(Node::binding(self.table.client(at)?.first)))
