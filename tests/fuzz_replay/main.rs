@@ -2,6 +2,7 @@
 //! it, through the same properties as the fuzz targets. The same inputs on every machine.
 
 mod alq;
+mod alq_server;
 mod mutate;
 
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //! clients with servers through it ([`exchanges`]), the other end of what it asks ([`asked`])
 //! and of what it is asked ([`asking`]), several
 //! relays that ask each other ([`mesh`]), messages to feed them ([`messages`]), what must hold for any
-//! bytes ([`fuzzing`], [`fuzzing_alq`]).
+//! bytes ([`fuzzing`], [`fuzzing_alq`], [`fuzzing_alq_server`]).
 //!
 //! Must not know how the core decides: builders and readers here are written from the RFCs alone
 //! and share no code with `relay-core`'s codec, so that an error in one shows in the other.
@@ -13,5 +13,6 @@ pub mod bench;
 pub mod exchanges;
 pub mod fuzzing;
 pub mod fuzzing_alq;
+pub mod fuzzing_alq_server;
 pub mod mesh;
 pub mod messages;

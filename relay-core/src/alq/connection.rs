@@ -103,7 +103,7 @@ impl Connections {
             self.make_room(out, config, peer.id);
         }
         let Some(peer) = peer.filter(|peer| self.has_room(config, peer.id)) else {
-            close(out, id, CloseReason::NotAllowed);
+            refuse(out, id, CloseReason::NotAllowed);
             return None;
         };
         let remote = Remote::Peer(peer.id);
@@ -277,7 +277,7 @@ impl Connections {
             push(out, LeasequeryEffect::Send { connection, bytes });
         }
         if self.lost(id, reason) {
-            close(out, id, reason);
+            refuse(out, id, reason);
         }
     }
 
@@ -466,7 +466,8 @@ fn push(out: &mut Outbox, effect: LeasequeryEffect) {
     out.push(Effect::Leasequery(effect));
 }
 
-fn close(out: &mut Outbox, connection: ConnectionId, reason: CloseReason) {
+/// Closes a connection that is none of ours any more, or never was.
+pub(crate) fn refuse(out: &mut Outbox, connection: ConnectionId, reason: CloseReason) {
     push(out, LeasequeryEffect::Close { connection, reason });
 }
 

@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use super::connection::{Connection, Connections};
+use super::connection::{self, Connection, Connections};
 use super::input::{CloseReason, ConnectionId, LeasequeryInput, Remote};
 use super::requestor::Requestor;
 use super::server::Server;
@@ -155,7 +155,10 @@ impl Leasequery {
 
     fn accept(&mut self, cx: &mut Context<'_>, id: ConnectionId, from: core::net::Ipv6Addr) {
         let shared = &mut self.shared;
-        if shared.connections.contains(id) || shared.is_ending {
+        if shared.is_ending {
+            return connection::refuse(cx.out(), id, CloseReason::Local);
+        }
+        if shared.connections.contains(id) {
             return;
         }
         let (now, out) = (cx.act.now, &mut *cx.act.out);
