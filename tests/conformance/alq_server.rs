@@ -1,28 +1,23 @@
-//! One relay that a peer asks, message by message (RFC 7653 §9), with Active Leasequery.
+//! One relay that a peer asks, message by message, with Active Leasequery (RFC 7653 §9).
 
 use std::time::Duration;
 
-use relay_core::alq::{
-    CloseReason, LeasequeryEffect, LeasequeryInput, PeerMemory, Role, SessionState,
-};
+use relay_core::alq::{CloseReason, LeasequeryInput, Role, SessionState};
 use relay_core::input::{Clear, Input};
-use relay_core::time::Instant;
-use relay_core::types::PeerId;
-use relay_tests::asked::{Said, base_time};
-use relay_tests::asking::{Asking, NOW, asker, end_time, lq_query, oro, start_time, texts};
+use relay_tests::asking::{Asking, asker, end_time, lq_query, oro, start_time, texts};
 use relay_tests::bench::{Bench, Client, MS, SECOND};
 use relay_tests::exchanges::{from_client, from_server, na_lease, pd_lease};
-use relay_tests::mesh::{AHEAD_NANOS, address, member};
-use relay_tests::messages::{CLIENT_DUID, Layer, hex, iaprefix, ip, status};
+use relay_tests::mesh::{AHEAD_NANOS, member};
+use relay_tests::messages::{Layer, hex, ip, status};
 
-const P1: &str = "2001:db8:100::/56";
-const P2: &str = "2001:db8:200::/56";
+pub(crate) const P1: &str = "2001:db8:100::/56";
+pub(crate) const P2: &str = "2001:db8:200::/56";
 /// What is told of the client of the vectors with `P1` for an hour, at once.
-const TOLD: &str = "000300010200000000c3 [2001:db8:100::/56 1800/3600] 0s ago \
+pub(crate) const TOLD: &str = "000300010200000000c3 [2001:db8:100::/56 1800/3600] 0s ago \
                     via 2001:db8:1::1 fe80::c3 ge-0 mac 0200000000c3 of 2001:db8:ff::1";
 
 /// A relay with one peer, whose store is not loaded.
-fn loading(is_secure: bool) -> Bench {
+pub(crate) fn loading(is_secure: bool) -> Bench {
     let mut bench = Bench::new(member(0, 2, is_secure));
     bench.input(Input::WallClock {
         ahead_nanos: AHEAD_NANOS,
@@ -30,35 +25,27 @@ fn loading(is_secure: bool) -> Bench {
     bench
 }
 
-fn bench(is_secure: bool) -> Bench {
+pub(crate) fn bench(is_secure: bool) -> Bench {
     let mut bench = loading(is_secure);
     bench.lq(LeasequeryInput::Loaded);
     bench
 }
 
-fn client() -> Client {
+pub(crate) fn client() -> Client {
     Client::new(0xc3, 2)
 }
 
-fn bind(bench: &mut Bench, prefix: &str) {
+pub(crate) fn bind(bench: &mut Bench, prefix: &str) {
     bench.bind(&client(), &pd_lease(1, prefix, 3600));
 }
 
 /// A relay and a live session, of which the REPLY was heard.
-fn live() -> (Bench, Asking) {
+pub(crate) fn live() -> (Bench, Asking) {
     let mut bench = bench(false);
     let asking = bench.connects(1);
     asking.subscribe(&mut bench, 2, &[]);
     asking.expect(&mut bench, &["reply 2 +0"]);
     (bench, asking)
-}
-
-fn memory(bench: &Bench) -> Option<Option<Instant>> {
-    let mut effects = bench.leasequery.iter().rev();
-    effects.find_map(|(effect, _)| match effect {
-        LeasequeryEffect::Remember(PeerMemory { unsent_since, .. }) => Some(*unsent_since),
-        _ => None,
-    })
 }
 
 /// Off unless asked for. req: ALQ-47 (RFC 7653 §9.1)
@@ -476,147 +463,8 @@ fn alq_64_idle_connection_gets_a_keep_alive_a_minute_after_the_last_message() {
     asking.expect(&mut bench, &["data 2 +150"]);
 }
 
-/// Removals are kept for `history`; who asks for older ones is told that they are missing.
-/// req: ALQ-65 (RFC 7653 §9.3)
-#[test]
-fn alq_65_history_is_limited_and_configurable() {
-    let mut bench = bench(false);
-    bench.reconfigure(|config| config.leasequery.history = 100 * SECOND);
-    bench.advance(10 * SECOND);
-    bench.bind(&client(), &pd_lease(1, P1, 50));
-    bench.advance(SECOND);
-    bench.clear(Clear::Client(CLIENT_DUID.to_vec()));
-    bench.advance(100 * SECOND - MS);
-    let known = bench.connects(1);
-    known.subscribe(&mut bench, 2, &start_time(10));
-    let heard = known.hears(&mut bench);
-    assert!(heard[1].contains("0/0"), "{heard:?}");
-
-    bench.advance(MS);
-    let forgotten = bench.connects(2);
-    forgotten.subscribe(&mut bench, 3, &start_time(10));
-
-    forgotten.expect(&mut bench, &["reply 3 DataMissing +111"]);
-}
-
-/// At once, and the connection goes on. req: ALQ-66 (RFC 7653 §8.4.1, §8.6.2)
-#[test]
-fn alq_66_start_time_before_history_is_data_missing_and_live() {
-    let mut bench = bench(false);
-    bind(&mut bench, P1);
-    let asking = bench.connects(1);
-
-    asking.subscribe(&mut bench, 3, &start_time(-1));
-
-    asking.expect(&mut bench, &["reply 3 DataMissing +0"]);
-    bind(&mut bench, P2);
-    assert_eq!(asking.hears(&mut bench).len(), 1);
-}
-
-/// What is forgotten while it waits to be told ends the catch-up.
-/// req: ALQ-67 (RFC 7653 §8.4.1)
-#[test]
-fn alq_67_removal_forgotten_in_catch_up_is_data_missing_midway() {
-    let mut bench = bench(false);
-    bench.reconfigure(|config| config.leasequery.history = 100 * SECOND);
-    bench.advance(SECOND);
-    for n in 1..400 {
-        bench.bind(&Client::new(n, 2), &pd_lease(1, &prefix_of(n), 90));
-    }
-    bench.advance(SECOND);
-    let last = Client::new(399, 2);
-    bench.clear(Clear::Client(last.duid));
-    let asking = bench.connects(1);
-    asking.subscribe(&mut bench, 2, &start_time(1));
-    assert!(asking.buffer(&mut bench).is_some(), "the first of several");
-
-    bench.advance(100 * SECOND);
-    asking.writable(&mut bench);
-
-    let heard = asking.hears(&mut bench);
-    assert_eq!(heard[0], "data 2 DataMissing +102", "{heard:?}");
-    let server = bench.relay.neighbors();
-    let server = server.iter().find(|it| it.role == Role::Server);
-    assert!(server.is_some_and(|it| it.state == SessionState::Active && !it.catch_up.is_complete));
-}
-
-fn prefix_of(n: u16) -> String {
+pub(crate) fn prefix_of(n: u16) -> String {
     format!("2001:db8:{n:x}:100::/56")
-}
-
-/// The end of a catch-up is said, also of an empty one; without start time it is not.
-/// req: ALQ-68 (RFC 7653 §9.3)
-#[test]
-fn alq_68_catch_up_ends_with_catch_up_complete() {
-    let mut bench = bench(false);
-    bench.advance(10 * SECOND);
-    bind(&mut bench, P1);
-    let asking = bench.connects(1);
-    let empty = bench.connects(2);
-
-    asking.subscribe(&mut bench, 2, &start_time(10));
-    bench.advance(SECOND);
-    empty.subscribe(&mut bench, 3, &start_time(11));
-
-    asking.expect(
-        &mut bench,
-        &[
-            "reply 2 +10",
-            &format!("data 2 {TOLD} +10"),
-            "data 2 CatchUpComplete +10",
-        ],
-    );
-    empty.expect(&mut bench, &["reply 3 +11", "data 3 CatchUpComplete +11"]);
-}
-
-/// What was changed on or after the start time, and nothing else. req: ALQ-7 (RFC 7653 §6.3.2)
-#[test]
-fn alq_7_catch_up_tells_what_changed_since_the_second_of_the_start_time() {
-    let mut bench = bench(false);
-    bench.advance(10 * SECOND + 900 * MS);
-    bind(&mut bench, P1);
-    bench.advance(SECOND);
-    bench.bind(&Client::new(9, 2), &pd_lease(1, P2, 3600));
-
-    let told = |bench: &mut Bench, n: u32, from: i32| {
-        let asking = bench.connects(n);
-        asking.subscribe(bench, n, &start_time(from));
-        let heard = asking.hears(bench);
-        heard.iter().filter(|line| line.contains("via")).count()
-    };
-
-    assert_eq!(told(&mut bench, 1, 10), 2);
-    assert_eq!(told(&mut bench, 2, 11), 1);
-    assert_eq!(told(&mut bench, 3, 12), 0);
-}
-
-/// A change while the catch-up goes on is told among the rest. req: ALQ-69 (RFC 7653 §9.3)
-#[test]
-fn alq_69_change_during_catch_up_is_told_before_it_is_complete() {
-    let mut bench = bench(false);
-    bench.advance(SECOND);
-    for n in 1..400 {
-        bench.bind(&Client::new(n, 2), &pd_lease(1, &prefix_of(n), 3600));
-    }
-    let asking = bench.connects(1);
-    asking.subscribe(&mut bench, 2, &start_time(1));
-    let first = texts(&asking.buffer(&mut bench).expect("the first of several"));
-
-    bench.bind(&Client::new(1, 2), &pd_lease(1, &prefix_of(1), 7200));
-    asking.writable(&mut bench);
-
-    let heard = [first, asking.hears(&mut bench)].concat();
-    let end = heard
-        .iter()
-        .position(|line| line.contains("CatchUpComplete"));
-    let told = |text: &str| heard.iter().position(|line| line.contains(text));
-    assert_eq!(end, Some(heard.len() - 1));
-    assert!(told("[2001:db8:1:100::/56 3600/7200]").is_some());
-    assert_eq!(
-        heard.len(),
-        400 + 2,
-        "each once, the changed one twice, the reply and the end"
-    );
 }
 
 /// A query that goes on has no DONE. req: ALQ-70 (RFC 7653 §9.3)
@@ -808,34 +656,6 @@ fn alq_d_5_option_request_counts_wherever_it_stands() {
     asking.expect(&mut bench, &[&format!("data 2 {TOLD} +0")]);
 }
 
-/// A start time of another clock. req: ALQ-D-9 (twinrelay)
-#[test]
-fn alq_d_9_start_time_more_than_five_seconds_ahead_is_data_missing() {
-    let mut bench = bench(false);
-    let (near, far) = (bench.connects(1), bench.connects(2));
-
-    near.subscribe(&mut bench, 2, &start_time(5));
-    far.subscribe(&mut bench, 3, &start_time(6));
-
-    near.expect(&mut bench, &["reply 2 +0", "data 2 CatchUpComplete +0"]);
-    far.expect(&mut bench, &["reply 3 DataMissing +0"]);
-}
-
-/// A relay without memory knows nothing of before its start. req: ALQ-D-10 (twinrelay)
-#[test]
-fn alq_d_10_empty_relay_has_no_history_of_before_its_start() {
-    let mut bench = loading(false);
-    bench.advance(20 * SECOND);
-    bench.lq(LeasequeryInput::Loaded);
-    let (before, after) = (bench.connects(1), bench.connects(2));
-
-    before.subscribe(&mut bench, 2, &start_time(19));
-    after.subscribe(&mut bench, 3, &start_time(20));
-
-    before.expect(&mut bench, &["reply 2 DataMissing +20"]);
-    after.expect(&mut bench, &["reply 3 +20", "data 3 CatchUpComplete +20"]);
-}
-
 /// A lease that runs out is nobody's news. req: ALQ-D-13 (twinrelay)
 #[test]
 fn alq_d_13_expiry_is_not_told_and_a_cleared_lease_is() {
@@ -853,128 +673,6 @@ fn alq_d_13_expiry_is_not_told_and_a_cleared_lease_is() {
         heard.len() == 1 && heard[0].contains("[2001:db8:200::/56 0/0]"),
         "{heard:?}"
     );
-}
-
-/// Infinity is never counted down. req: ALQ-D-15 (twinrelay)
-#[test]
-fn alq_d_15_infinite_lifetime_stays_infinite() {
-    let mut bench = bench(false);
-    bench.advance(SECOND);
-    bench.bind(&client(), &pd_lease(1, P1, u32::MAX));
-    bench.advance(1000 * SECOND);
-    let asking = bench.connects(1);
-
-    asking.subscribe(&mut bench, 2, &start_time(1));
-
-    let heard = asking.hears(&mut bench);
-    assert!(heard[1].contains("/4294967295]"), "{heard:?}");
-}
-
-/// Cut while changes wait: the peer is caught up from the oldest of them, whatever it asks.
-/// req: ALQ-D-25 (twinrelay)
-#[test]
-fn alq_d_25_changes_unsent_when_cut_come_with_the_next_catch_up() {
-    let (mut bench, asking) = live();
-    bench.advance(10 * SECOND);
-    bench.bind(&Client::new(9, 2), &pd_lease(1, P2, 3600));
-    assert!(asking.buffer(&mut bench).is_some(), "now it blocks");
-    bench.advance(SECOND);
-    bind(&mut bench, P1);
-    bench.advance(20 * SECOND);
-    let unsent = bench.now - 20 * SECOND;
-
-    bench.lq(LeasequeryInput::Closed {
-        connection: asking.0,
-        reason: CloseReason::Remote,
-    });
-
-    assert_eq!(memory(&bench), Some(Some(unsent)));
-    let again = bench.connects(2);
-    again.subscribe(&mut bench, 3, &start_time(31));
-    let heard = again.hears(&mut bench);
-    assert!(heard.len() == 3 && heard[1].contains(P1), "{heard:?}");
-    assert!(!heard.concat().contains(P2), "that one was sent in time");
-}
-
-/// A change told late: its base-time moves the resume point past what may be lost behind it. It is
-/// remembered until that can be lost no more. req: ALQ-D-25 (twinrelay)
-#[test]
-fn alq_d_25_changes_told_late_are_remembered_until_they_have_arrived() {
-    let (mut bench, asking) = live();
-    bench.bind(&Client::new(9, 2), &pd_lease(1, P2, 3600));
-    assert!(asking.buffer(&mut bench).is_some(), "now it blocks");
-    let changed = bench.now;
-    bind(&mut bench, P1);
-    bench.advance(20 * SECOND);
-
-    asking.writable(&mut bench);
-    asking.hears(&mut bench);
-
-    assert_eq!(memory(&bench), Some(Some(changed)));
-    bench.advance(119 * SECOND);
-    asking.hears(&mut bench);
-    assert_eq!(memory(&bench), Some(Some(changed)));
-    bench.advance(2 * SECOND);
-    assert_eq!(memory(&bench), Some(None));
-}
-
-/// What the store remembers counts after a restart too. req: ALQ-D-25 (twinrelay)
-#[test]
-fn alq_d_25_restored_memory_moves_the_start_time() {
-    let mut bench = loading(false);
-    let unsent_since = Some(bench.now);
-    bench.lq(LeasequeryInput::Restore(PeerMemory {
-        peer: PeerId(1),
-        resume_point: None,
-        unsent_since,
-    }));
-    bench.lq(LeasequeryInput::Loaded);
-    bind(&mut bench, P1);
-    bench.advance(100 * SECOND);
-    let asking = bench.connects(1);
-
-    asking.subscribe(&mut bench, 2, &start_time(50));
-
-    let heard = asking.hears(&mut bench);
-    assert!(heard.len() == 3 && heard[1].contains(P1), "{heard:?}");
-}
-
-/// Removals outlive `history` where the lease would have. req: ALQ-D-26 (twinrelay)
-#[test]
-fn alq_d_26_removal_is_told_until_the_lifetime_cut_short_has_passed() {
-    let mut bench = bench(false);
-    bench.reconfigure(|config| config.leasequery.history = 100 * SECOND);
-    bench.advance(10 * SECOND);
-    bench.bind(&client(), &pd_lease(1, P1, 3600));
-    bench.advance(SECOND);
-    bench.ask(&client(), 8, &pd_lease(1, P1, 0));
-    let told = |bench: &mut Bench, n: u32| {
-        let asking = bench.connects(n);
-        asking.subscribe(bench, n, &start_time(10));
-        asking.hears(bench).concat()
-    };
-
-    bench.advance(3599 * SECOND - MS);
-    assert!(told(&mut bench, 1).contains("[2001:db8:100::/56 0/0] 3598s ago"));
-    bench.advance(MS);
-    assert!(told(&mut bench, 2).contains("DataMissing"));
-}
-
-/// A new lease ends the memory of the old one's end. req: ALQ-D-26 (twinrelay)
-#[test]
-fn alq_d_26_lease_given_again_is_told_instead_of_its_removal() {
-    let mut bench = bench(false);
-    bench.advance(SECOND);
-    bind(&mut bench, P1);
-    bench.ask(&client(), 8, &pd_lease(1, P1, 0));
-    bind(&mut bench, P1);
-    let asking = bench.connects(1);
-
-    asking.subscribe(&mut bench, 2, &start_time(1));
-
-    let heard = asking.hears(&mut bench);
-    assert_eq!(heard.len(), 3, "{heard:?}");
-    assert!(heard[1].contains("1800/3600"), "{heard:?}");
 }
 
 /// While the store loads, queries wait. req: ALQ-D-27 (twinrelay)
@@ -1049,35 +747,5 @@ fn alq_d_4_client_behind_another_relay_is_told_as_one() {
     assert!(
         parts.iter().all(|part| heard[0].contains(part)),
         "{via}: {heard:?}"
-    );
-}
-
-/// What a peer told us is not news of ours; whoever catches up gets it. req: ALQ-D-12 (twinrelay)
-#[test]
-fn alq_d_12_leases_of_other_relays_are_told_in_catch_up_only() {
-    let mut bench = bench(false);
-    bench.advance(SECOND);
-    let (live, later) = (bench.connects(1), 2);
-    live.subscribe(&mut bench, 2, &[]);
-    live.hears(&mut bench);
-    let (asked, _) = bench.accepted();
-    asked.reply(&mut bench, &[]);
-
-    let told = Said::new(CLIENT_DUID, address(1), 5, &iaprefix(P1, 1800, 3600));
-    asked.data(&mut bench, &[told.option(), base_time(NOW + 1)].concat());
-
-    assert!(bench.lease(P1).is_some());
-    live.expect(&mut bench, &[]);
-    let later = bench.connects(later);
-    later.subscribe(&mut bench, 3, &start_time(1));
-    let heard = later.hears(&mut bench).concat();
-    assert!(heard.contains(P1), "{heard}");
-    assert!(
-        heard.contains("5s ago via 2001:db8:1::1 fe80::c3 ge-0"),
-        "{heard}"
-    );
-    assert!(
-        heard.contains("of 2001:db8:ff::2"),
-        "the relay that heard it: {heard}"
     );
 }

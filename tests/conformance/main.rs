@@ -2,6 +2,7 @@
 //!
 //! Written from the RFCs and the requirement IDs; must not know how the core is made.
 
+mod alq_catch_up;
 mod alq_requestor;
 mod alq_server;
 mod alq_twins;

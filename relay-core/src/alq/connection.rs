@@ -79,7 +79,6 @@ pub(crate) struct Counters {
 pub(crate) struct Connections {
     all: BTreeMap<ConnectionId, Connection>,
     counters: BTreeMap<(Remote, Role), Counters>,
-    #[allow(dead_code, reason = "for the requestor")]
     /// Numbers of ours so far.
     opened: u32,
     ended: Vec<(ConnectionId, Connection, CloseReason)>,
@@ -132,7 +131,6 @@ impl Connections {
             .map(|(id, _)| id)
     }
 
-    #[allow(dead_code, reason = "for the requestor")]
     /// Asks the shell for a connection.
     pub(crate) fn open(&mut self, now: Instant, out: &mut Outbox, to: Remote) -> ConnectionId {
         let id = ConnectionId(self.opened.wrapping_mul(2).wrapping_add(1));
@@ -411,7 +409,6 @@ impl Connections {
         }
     }
 
-    #[allow(dead_code, reason = "for the requestor")]
     /// All in this role, in the order of their numbers.
     pub(crate) fn in_role(&self, role: Role) -> impl Iterator<Item = (ConnectionId, &Connection)> {
         let all = self.all.iter().filter(move |(_, it)| it.role == role);

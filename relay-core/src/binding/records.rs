@@ -41,7 +41,7 @@ impl Records {
 /// Uncertain times that are being put right.
 #[derive(Clone, Copy)]
 struct Correction {
-    next: u32,
+    next: Node,
     earlier_nanos: i64,
 }
 
@@ -280,7 +280,7 @@ impl Bindings {
             self.correct_slice(cx);
         }
         self.records.correction = Some(Correction {
-            next: 0,
+            next: Node::binding(0),
             earlier_nanos,
         });
     }
@@ -299,26 +299,44 @@ impl Bindings {
         else {
             return;
         };
-        let end = self.table.bindings_end();
-        let stop = next.saturating_add(SLICE).min(end);
-        for at in next..stop {
-            let Some(binding) = self.table.binding_mut(at).filter(|it| it.is_uncertain) else {
-                continue;
-            };
-            binding.cltt = earlier(binding.cltt, earlier_nanos);
-            let preferred_until = earlier(binding.preferred_until, earlier_nanos);
-            let valid_until = earlier(binding.valid_until, earlier_nanos);
-            self.table.set_times(at, preferred_until, valid_until);
-            self.correct_change(Node::binding(at), earlier_nanos);
-            self.record_put(cx, at);
-        }
-        self.records.correction = (stop < end).then_some(Correction {
-            next: stop,
+        let next = match next.kind() {
+            Kind::Binding(next) => {
+                let end = self.table.bindings_end();
+                let stop = next.saturating_add(SLICE).min(end);
+                for at in next..stop {
+                    self.correct_binding(cx, at, earlier_nanos);
+                }
+                let behind = (self.endings.len() > 0).then_some(Node::ended(0));
+                if stop < end {
+                    Some(Node::binding(stop))
+                } else {
+                    behind
+                }
+            }
+            Kind::Ended(next) => {
+                let end = self.endings.end();
+                let stop = next.saturating_add(SLICE).min(end);
+                for at in next..stop {
+                    self.correct_ended(cx, at, earlier_nanos);
+                }
+                (stop < end).then_some(Node::ended(stop))
+            }
+        };
+        self.records.correction = next.map(|next| Correction {
+            next,
             earlier_nanos,
         });
-        if stop == end {
-            self.correct_endings(cx, earlier_nanos);
-        }
+    }
+
+    fn correct_binding(&mut self, cx: &mut Context<'_>, at: u32, earlier_nanos: i64) {
+        let binding = self.table.binding_mut(at).filter(|it| it.is_uncertain);
+        let Some(binding) = binding else { return };
+        binding.cltt = earlier(binding.cltt, earlier_nanos);
+        let preferred_until = earlier(binding.preferred_until, earlier_nanos);
+        let valid_until = earlier(binding.valid_until, earlier_nanos);
+        self.table.set_times(at, preferred_until, valid_until);
+        self.correct_change(Node::binding(at), earlier_nanos);
+        self.record_put(cx, at);
     }
 }
 

@@ -232,17 +232,14 @@ impl Bindings {
         self.table.changes_mut().set_changed_at(node, changed_at);
     }
 
-    /// Uncertain times of removals are later than they should be by this much.
-    pub(super) fn correct_endings(&mut self, cx: &mut Context<'_>, earlier_nanos: i64) {
-        for at in 0..self.endings.end() {
-            let Some(ended) = self.endings.get(at).filter(|it| it.is_uncertain) else {
-                continue;
-            };
-            let (id, times) = (ended.id, [ended.ended_at, ended.forget_at]);
-            let [ended_at, forget_at] = times.map(|time| earlier(time, earlier_nanos));
-            self.endings.set_times(at, ended_at, forget_at);
-            self.correct_change(Node::ended(at), earlier_nanos);
-            self.record_ended(cx, id, at);
-        }
+    /// Uncertain times of a removal are later than they should be by this much.
+    pub(super) fn correct_ended(&mut self, cx: &mut Context<'_>, at: u32, earlier_nanos: i64) {
+        let ended = self.endings.get(at).filter(|it| it.is_uncertain);
+        let Some(ended) = ended else { return };
+        let (id, times) = (ended.id, [ended.ended_at, ended.forget_at]);
+        let [ended_at, forget_at] = times.map(|time| earlier(time, earlier_nanos));
+        self.endings.set_times(at, ended_at, forget_at);
+        self.correct_change(Node::ended(at), earlier_nanos);
+        self.record_ended(cx, id, at);
     }
 }
