@@ -342,3 +342,34 @@ fn alq_d_12_leases_of_other_relays_are_told_in_catch_up_only() {
         "the relay that heard it: {heard}"
     );
 }
+
+/// What is told late again, or cut while it may still be lost, is remembered on.
+/// req: ALQ-D-25 (twinrelay)
+#[test]
+fn alq_d_25_memory_is_kept_while_what_was_told_late_may_be_lost() {
+    let (mut bench, asking) = live();
+    let changed = bench.now;
+    let mut tell_late = |bench: &mut Bench| {
+        bench.bind(&Client::new(9, 2), &pd_lease(1, P2, 3600));
+        assert!(asking.buffer(bench).is_some(), "now it blocks");
+        bind(bench, P1);
+        bench.advance(2 * SECOND);
+        asking.writable(bench);
+        asking.hears(bench);
+    };
+
+    tell_late(&mut bench);
+    bench.advance(100 * SECOND);
+    asking.hears(&mut bench);
+    tell_late(&mut bench);
+    bench.advance(100 * SECOND);
+    asking.hears(&mut bench);
+    assert_eq!(memory(&bench), Some(Some(changed)));
+    bench.lq(LeasequeryInput::Closed {
+        connection: asking.0,
+        reason: CloseReason::Remote,
+    });
+    bench.advance(100 * SECOND);
+
+    assert_eq!(memory(&bench), Some(Some(changed)));
+}

@@ -749,3 +749,29 @@ fn alq_d_4_client_behind_another_relay_is_told_as_one() {
         "{via}: {heard:?}"
     );
 }
+
+/// A lease in its last second goes on: zero would be its end. req: ALQ-D-1 (twinrelay)
+#[test]
+fn alq_d_1_lease_in_its_last_second_is_not_told_as_ended() {
+    let mut bench = bench(false);
+    bench.advance(500 * MS);
+    bench.bind(&client(), &pd_lease(1, P1, 10));
+    bench.advance(9800 * MS);
+    let asking = bench.connects(1);
+
+    asking.query(&mut bench, 2, &lq_query(4, "2001:db8:1::1", &[]));
+
+    let heard = asking.hears(&mut bench);
+    assert!(heard[0].contains("[2001:db8:100::/56 0/1]"), "{heard:?}");
+}
+
+/// Another policy for a peer ends what it has under the old one. req: ALQ-71 (RFC 7653 §9.5)
+#[test]
+fn alq_71_reconfiguration_to_tls_ends_what_runs_in_clear_text() {
+    let (mut bench, asking) = live();
+
+    bench.reconfigure(|config| config.leasequery.peers[0].is_secure = true);
+
+    asking.expect(&mut bench, &["done 2 QueryTerminated +0"]);
+    assert_eq!(asking.closed(&mut bench), Some(CloseReason::Local));
+}

@@ -3,6 +3,7 @@
 use relay_core::alq::{CloseReason, ConnectionId, LeasequeryEffect, LeasequeryInput, Role};
 use relay_core::config::RemoteId;
 use relay_core::input::Input;
+use relay_core::types::AccessId;
 use relay_tests::asking::{
     ASKER_DUID, Asking, asker, end_time, framed, lq_query, oro, start_time, texts,
 };
@@ -590,4 +591,15 @@ fn alq_d_7_removals_are_part_of_everything() {
     let heard = answer(&mut bench, &everything()).concat();
 
     assert!(heard.contains("[2001:db8:200::/56 0/0]"), "{heard}");
+}
+
+/// What the configuration says of a peer's links is what that peer means. req: BLQ-11
+#[test]
+fn blq_11_link_address_of_the_peer_means_the_link_configured_for_it() {
+    let mut bench = bench();
+    bench.reconfigure(|config| {
+        config.leasequery.peers[0].links = vec![(ip("2001:db8:99::1"), AccessId(1))];
+    });
+
+    assert_eq!(found(&mut bench, &lq_query(4, "2001:db8:99::1", &[])), [P3]);
 }
