@@ -349,7 +349,7 @@ fn alq_d_12_leases_of_other_relays_are_told_in_catch_up_only() {
 fn alq_d_25_memory_is_kept_while_what_was_told_late_may_be_lost() {
     let (mut bench, asking) = live();
     let changed = bench.now;
-    let mut tell_late = |bench: &mut Bench| {
+    let tell_late = |bench: &mut Bench| {
         bench.bind(&Client::new(9, 2), &pd_lease(1, P2, 3600));
         assert!(asking.buffer(bench).is_some(), "now it blocks");
         bind(bench, P1);
