@@ -1,6 +1,7 @@
 //! The life of leases with each real client through each way of capture: all clients go through all steps side by
-//! side, in one lab for the steps of a lease that lasts and one for those that end it. What a client cannot do of
-//! itself stands in [`EXCEPTIONS`]; a client made by hand does it then.
+//! side in one lab for the steps of a lease that lasts, one for duplicates and one for expiry: a server keeps
+//! the lease of a duplicate that its client does not decline. What a client cannot do of itself stands in
+//! [`EXCEPTIONS`]; a client made by hand does it then.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -104,6 +105,14 @@ fn label(client: Client) -> String {
     format!("{}.{}", client.node(), client.program())
 }
 
+/// A lab with s1 alone: dhcpcd takes the first offer, whatever its preference.
+fn lab_of_s1(capture: &str, lifetimes: Lifetimes) -> Option<Lab> {
+    let mut lab = lab(&configuration(capture, ""), lifetimes)?;
+    start_capture(&mut lab, "access");
+    lab.stop("s2.kea-dhcp6", "TERM").expect("s2 ends");
+    Some(lab)
+}
+
 fn start_all(lab: &mut Lab, prefixes: u32) -> Vec<Home> {
     for client in Client::ALL {
         lab.start_client_for(client, prefixes)
@@ -174,18 +183,15 @@ fn expect_undisturbed(lab: &Lab, homes: &[Home]) {
 }
 
 fn leases_that_last(capture: &str) {
-    let Some(mut lab) = lab(&configuration(capture, ""), LASTING) else {
+    let Some(mut lab) = lab_of_s1(capture, LASTING) else {
         return;
     };
-    start_capture(&mut lab, "access");
     start_capture(&mut lab, "core");
     lab.spawn("r1", &["ip", "-6", "monitor", "route"])
         .expect("ip monitors");
     let expect_all_reached =
         |lab: &Lab, homes: &[Home], step| homes.iter().for_each(|it| it.expect_reached(lab, step));
 
-    // dhcpcd takes the first offer, whatever its preference.
-    lab.stop("s2.kea-dhcp6", "TERM").expect("s2 ends");
     let homes = start_all(&mut lab, 2);
     lab.start_server("s2", LASTING).expect("s2 comes back");
     let first = told(&lab);
@@ -215,11 +221,11 @@ fn leases_that_last(capture: &str) {
     expect_equal_on_both_sides(&lab);
 }
 
-/// The Linux of each home looks for duplicates of the addresses on its uplink, or does not.
-fn look_for_duplicates(lab: &Lab, yes: bool) {
+/// The Linux of each home looks for duplicates of the addresses on its uplink.
+fn look_for_duplicates(lab: &Lab) {
     for client in Client::ALL {
-        let words = format!("sysctl -qw net.ipv6.conf.eth0.accept_dad={}", u8::from(yes));
-        on(lab, client.node(), &words);
+        let words = "sysctl -qw net.ipv6.conf.eth0.accept_dad=1";
+        on(lab, client.node(), words);
     }
 }
 
@@ -252,48 +258,46 @@ fn declined_addresses(lab: &Lab) -> Vec<String> {
     rest.filter_map(address).collect()
 }
 
-fn declined(lab: &mut Lab) {
-    occupy(lab, true);
-    look_for_duplicates(lab, true);
+fn duplicates_are_declined(capture: &str) {
+    let Some(mut lab) = lab_of_s1(capture, Lifetimes::INFINITE) else {
+        return;
+    };
+    occupy(&lab, true);
+    look_for_duplicates(&lab);
     for client in Client::ALL {
         lab.start_client(client).expect("the client starts");
     }
-    let kept = [Client::Dhcpcd, Client::WideDhcp6c].map(|client| unnoticed(lab, client));
+    let kept = [Client::Dhcpcd, Client::WideDhcp6c].map(|client| unnoticed(&lab, client));
     wait_for("a Decline", Duration::from_secs(20), || {
-        messages_from(lab, Client::Dhclient)
+        messages_from(&lab, Client::Dhclient)
             .contains(&DECLINE)
             .then_some(())
     })
     .unwrap_or_else(|error| panic!("{error}\n{}", lab.log(&label(Client::Dhclient))));
-    occupy(lab, false);
-    let home = Home::with_lease(lab, Client::Dhclient, 1);
+    occupy(&lab, false);
+    let home = Home::with_lease(&lab, Client::Dhclient, 1);
 
-    expect_said(lab, DECLINE, "decline");
+    expect_said(&lab, DECLINE, "decline");
     for address in &kept {
-        assert!(!route(lab, address).is_empty(), "not declined: {address}");
+        assert!(!route(&lab, address).is_empty(), "not declined: {address}");
     }
-    let declined = declined_addresses(lab);
+    let declined = declined_addresses(&lab);
     assert!(!declined.is_empty(), "{}", lab.log("s1.kea-dhcp6"));
     for address in declined {
         assert!(!kept.contains(&address), "{address} of {kept:?}");
-        expect_no_route(lab, &address, 5);
+        expect_no_route(&lab, &address, 5);
     }
-    home.expect_reached(lab, "decline");
-    for client in Client::ALL {
-        lab.release_client(client).expect("it releases");
-    }
-    declined_by_hand(lab);
-    look_for_duplicates(lab, false);
+    home.expect_reached(&lab, "decline");
+    declined_by_hand(&mut lab);
+
+    expect_captured(&lab, capture);
 }
 
 /// For the clients that do not; the prefix beside the address stays.
-fn declined_by_hand(lab: &Lab) {
-    let node = Client::WideDhcp6c.node();
-    wait_for("end of dhcp6c", Duration::from_secs(5), || {
-        lab.pid(&label(Client::WideDhcp6c)).is_none().then_some(())
-    })
-    .expect("it ends after its release");
-    let mut client = HandClient::on(lab, node, "eth0");
+fn declined_by_hand(lab: &mut Lab) {
+    lab.stop(&label(Client::WideDhcp6c), "KILL")
+        .expect("dhcp6c leaves its port to the client by hand");
+    let mut client = HandClient::on(lab, Client::WideDhcp6c.node(), "eth0");
     let granted = client.lease(1);
     let [address, prefix] = granted.destinations().try_into().expect("one of each");
     assert!(!route(lab, &address).is_empty(), "no route to {address}");
@@ -304,37 +308,26 @@ fn declined_by_hand(lab: &Lab) {
     let installed = installed(lab);
     assert!(installed.contains(&prefix), "{prefix} of {installed:?}");
     assert!(!installed.contains(&address), "{address} of {installed:?}");
-    client.release(&granted);
 }
 
-fn expired(lab: &mut Lab) {
-    for server in ["s1", "s2"] {
-        lab.stop(&format!("{server}.kea-dhcp6"), "TERM")
-            .expect("it ends");
-    }
-    lab.start_server("s1", ENDING).expect("s1 comes back");
+fn leases_of_dead_clients_expire(capture: &str) {
+    let Some(mut lab) = lab_of_s1(capture, ENDING) else {
+        return;
+    };
 
-    let homes = start_all(lab, 1);
-    for home in &homes {
-        lab.stop(&label(home.client), "KILL")
-            .expect("the client dies");
-        home.expect_reached(lab, "expiry");
+    // One after the other: each is dead and still reached within what is left of its lease.
+    let mut homes = Vec::new();
+    for client in Client::ALL {
+        lab.start_client(client).expect("the client starts");
+        let home = Home::with_lease(&lab, client, 1);
+        lab.stop(&label(client), "KILL").expect("the client dies");
+        home.expect_reached(&lab, "expiry");
+        homes.push(home);
     }
 
     for destination in homes.iter().flat_map(Home::destinations) {
-        expect_no_route(lab, &destination, 10);
+        expect_no_route(&lab, &destination, 10);
     }
-}
-
-fn leases_that_end(capture: &str) {
-    let Some(mut lab) = lab(&configuration(capture, ""), Lifetimes::INFINITE) else {
-        return;
-    };
-    start_capture(&mut lab, "access");
-
-    declined(&mut lab);
-    expired(&mut lab);
-
     expect_captured(&lab, capture);
 }
 
@@ -357,20 +350,38 @@ fn pdr_r_1_leases_that_last_through_sockets() {
     leases_that_last("socket");
 }
 
-/// Declined as duplicates, and expired after the death of the client. req: SNP-22 (RFC 8415 §18.2.8)
+/// Where the client can decline. req: SNP-22 (RFC 8415 §18.2.8)
 #[test]
-fn snp_22_leases_that_end_through_native_xdp() {
-    leases_that_end("xdp");
+fn snp_22_duplicates_are_declined_through_native_xdp() {
+    duplicates_are_declined("xdp");
 }
 
 /// As through native XDP. req: SNP-22 (RFC 8415 §18.2.8)
 #[test]
-fn snp_22_leases_that_end_through_generic_xdp() {
-    leases_that_end("xdp-generic");
+fn snp_22_duplicates_are_declined_through_generic_xdp() {
+    duplicates_are_declined("xdp-generic");
 }
 
 /// As through native XDP. req: SNP-22 (RFC 8415 §18.2.8)
 #[test]
-fn snp_22_leases_that_end_through_sockets() {
-    leases_that_end("socket");
+fn snp_22_duplicates_are_declined_through_sockets() {
+    duplicates_are_declined("socket");
+}
+
+/// Nobody releases them. req: PDR-R-1 (RFC 8987 §4.2)
+#[test]
+fn pdr_r_1_leases_of_dead_clients_expire_through_native_xdp() {
+    leases_of_dead_clients_expire("xdp");
+}
+
+/// As through native XDP. req: PDR-R-1 (RFC 8987 §4.2)
+#[test]
+fn pdr_r_1_leases_of_dead_clients_expire_through_generic_xdp() {
+    leases_of_dead_clients_expire("xdp-generic");
+}
+
+/// As through native XDP. req: PDR-R-1 (RFC 8987 §4.2)
+#[test]
+fn pdr_r_1_leases_of_dead_clients_expire_through_sockets() {
+    leases_of_dead_clients_expire("socket");
 }
