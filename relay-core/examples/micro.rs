@@ -8,12 +8,15 @@ use std::net::Ipv6Addr;
 use std::time::{Duration, Instant as Clock};
 
 use relay_common::net::{MacAddr, VlanTags};
-use relay_core::config::{Access, Limits, RelayConfig, RoutePolicy, Server};
+use relay_core::alq::{CloseReason, ConnectionId, LeasequeryEffect, LeasequeryInput};
+use relay_core::config::{
+    Access, LeasequeryConfig, Limits, Peer, RelayConfig, RoutePolicy, Server,
+};
 use relay_core::effect::{Effect, RouteChange};
 use relay_core::input::{ClientDatagram, Input, RouteOutcome, ServerDatagram};
 use relay_core::relay::Relay;
 use relay_core::time::Instant;
-use relay_core::types::{AccessId, IfIndex, ServerId};
+use relay_core::types::{AccessId, IfIndex, PeerId, ServerId};
 use relay_core::wire::iana;
 
 /// Where the first argument names no other number; a few hundred show the cost without cache misses.
@@ -23,6 +26,8 @@ const ROUNDS: u64 = 7;
 const BATCH: usize = 50;
 /// Odd, so that multiplying by it visits every client once in a round.
 const STRIDE: u32 = 61_417;
+const RELAY_ID: &[u8] = &[0, 3, 0, 1, 2, 0, 0, 0, 0, 0xa1];
+const PEER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 2);
 
 fn main() {
     let clients = std::env::args()
@@ -60,6 +65,9 @@ fn main() {
     }
     print("forward", &mut forward);
     print("reply that refreshes two leases", &mut reply);
+    for _ in 0..2 {
+        tell_all(&mut relay, t0 + Duration::from_secs(60 * (ROUNDS + 1)));
+    }
     let end = t0 + Duration::from_secs(1 << 20);
     let mut expiry = Vec::new();
     while relay.poll_timeout().is_some_and(|due| due <= end) {
@@ -107,6 +115,75 @@ fn round(
         drain(relay);
         reply.push(per_message(clock));
     }
+}
+
+/// A peer that catches up from before the start is told everything, a buffer at a time.
+fn tell_all(relay: &mut Relay, now: Instant) {
+    relay.handle_input(now, Input::Leasequery(LeasequeryInput::Loaded));
+    let connection = ConnectionId(2);
+    relay.handle_input(
+        now,
+        Input::Leasequery(LeasequeryInput::Accepted {
+            connection,
+            from: PEER,
+        }),
+    );
+    let query = [
+        option(iana::OPTION_CLIENTID, &[0, 3, 0, 1, 2, 0, 0, 0, 0, 0xb2]),
+        option(iana::OPTION_ORO, &[0, 100, 0, 47, 0, 3, 0, 25]),
+        option(iana::OPTION_LQ_QUERY, &by_relay_id()),
+    ];
+    let query = [&[iana::LEASEQUERY, 0, 0, 1], query.concat().as_slice()].concat();
+    let size = u16::try_from(query.len()).expect("short").to_be_bytes();
+    let bytes = &[&size[..], &query].concat();
+    let (mut per_lease, mut all) = (Vec::new(), Duration::ZERO);
+    let start = bindings_sent(relay);
+    let mut before = start;
+    let mut clock = Clock::now();
+    relay.handle_input(
+        now,
+        Input::Leasequery(LeasequeryInput::Received { connection, bytes }),
+    );
+    while took_a_buffer(relay) {
+        let sent = bindings_sent(relay);
+        all += clock.elapsed();
+        per_lease.push(clock.elapsed().as_nanos() as f64 / (sent - before).max(1) as f64);
+        before = sent;
+        clock = Clock::now();
+        let writable = LeasequeryInput::Writable { connection };
+        relay.handle_input(now, Input::Leasequery(writable));
+    }
+    println!(
+        "all {} leases told in {:.1} ms",
+        before - start,
+        all.as_secs_f64() * 1e3
+    );
+    print("lease told, with relay data and IA options", &mut per_lease);
+    let reason = CloseReason::Remote;
+    let closed = LeasequeryInput::Closed { connection, reason };
+    relay.handle_input(now, Input::Leasequery(closed));
+}
+
+fn bindings_sent(relay: &Relay) -> u64 {
+    let neighbors = relay.neighbors();
+    neighbors.iter().map(|it| it.statistics.bindings_sent).sum()
+}
+
+/// Takes all effects, and whether a buffer was among them.
+fn took_a_buffer(relay: &mut Relay) -> bool {
+    let mut is_sent = false;
+    while let Some(effect) = relay.poll_effect() {
+        if let Effect::Leasequery(LeasequeryEffect::Send { bytes, .. }) = effect {
+            std::hint::black_box(relay.message(bytes));
+            is_sent = true;
+        }
+    }
+    is_sent
+}
+
+fn by_relay_id() -> Vec<u8> {
+    let relay_id = option(iana::OPTION_RELAY_ID, RELAY_ID);
+    [&[iana::QUERY_BY_RELAY_ID][..], &[0; 16], &relay_id].concat()
 }
 
 /// Takes all effects; how many, and the answers to the routes wanted.
@@ -220,7 +297,7 @@ fn from_server(payload: &[u8]) -> ServerDatagram<'_> {
 
 fn config() -> RelayConfig {
     RelayConfig {
-        relay_id: vec![0, 3, 0, 1, 2, 0, 0, 0, 0, 0xa1],
+        relay_id: RELAY_ID.to_vec(),
         limits: Limits {
             max_bindings: 1 << 20,
             max_leases_per_client: 8,
@@ -260,5 +337,21 @@ fn config() -> RelayConfig {
         },
         reply_deadline: Duration::from_millis(200),
         held_replies_max: 4096,
+        leasequery: LeasequeryConfig {
+            enabled: true,
+            identity: RELAY_ID.to_vec(),
+            own_address: Some(Ipv6Addr::from_bits(0x2001_0db8_00ff << 80 | 1)),
+            max_connections: 10,
+            send_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_secs(60),
+            peers: vec![Peer {
+                id: PeerId(0),
+                address: PEER,
+                is_secure: false,
+                has_shared_interface_id: false,
+                links: Vec::new(),
+            }],
+            ..LeasequeryConfig::default()
+        },
     }
 }

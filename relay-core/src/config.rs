@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use relay_common::net::VlanTag;
 
-use crate::types::{AccessId, IfIndex, Prefix, ServerId};
+use crate::types::{AccessId, IfIndex, PeerId, Prefix, ServerId};
 
 /// Everything the relay needs to know to relay.
 #[derive(Clone, Debug)]
@@ -30,6 +30,52 @@ pub struct RelayConfig {
     pub reply_deadline: Duration,
     /// Replies that wait for their routes at one time; one more leaves at once, as late.
     pub held_replies_max: usize,
+    /// Leasequery over TCP with other relays and servers.
+    pub leasequery: LeasequeryConfig,
+}
+
+/// Leasequery over TCP: Active Leasequery with peers, Bulk Leasequery with peers and servers.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct LeasequeryConfig {
+    /// Peers are asked and answered. Off: connections are refused, servers may still be asked.
+    pub enabled: bool,
+    /// The leasequery identity, a DUID, in both roles (ALQ-D-22).
+    pub identity: Vec<u8>,
+    /// This relay's address toward servers: names what it snooped (ALQ-D-4, ALQ-D-11).
+    pub own_address: Option<Ipv6Addr>,
+    /// ACTIVE_LQ_RCV_TIMEOUT.
+    pub receive_timeout: Duration,
+    /// ACTIVE_LQ_SEND_TIMEOUT.
+    pub send_timeout: Duration,
+    /// ACTIVE_LQ_IDLE_TIMEOUT.
+    pub idle_timeout: Duration,
+    /// BULK_LQ_MAX_CONNS.
+    pub max_connections: usize,
+    /// How long ended bindings are remembered at least (ALQ-D-26).
+    pub history: Duration,
+    /// Without progress for so long a peer is not waited for.
+    pub ready_timeout: Duration,
+    /// Whether a core interface has carrier: `ready_timeout` runs from then on.
+    pub has_core_carrier: bool,
+    /// Other relays.
+    pub peers: Vec<Peer>,
+    /// Servers that are asked by Bulk Leasequery when this relay starts.
+    pub bulk_servers: Vec<ServerId>,
+}
+
+/// Another relay of the mesh.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// Its number.
+    pub id: PeerId,
+    /// Where it is, and from where it connects.
+    pub address: Ipv6Addr,
+    /// TLS is demanded, in both roles and for both kinds of query (ALQ-D-21).
+    pub is_secure: bool,
+    /// Equal Interface-Ids mean the same link.
+    pub has_shared_interface_id: bool,
+    /// Its link-addresses that mean a link of ours.
+    pub links: Vec<(Ipv6Addr, AccessId)>,
 }
 
 /// Bounds on the binding table (PDR-G-5, PDR-G-6, PDR-G-7).

@@ -4,13 +4,14 @@
 //! kernel holds.
 
 use alloc::vec::Vec;
+use core::net::Ipv6Addr;
 
 use relay_common::net::VlanTag;
 
 use crate::config::RoutePolicy;
 use crate::input::RouteRefusal;
 use crate::relaying::link::{Links, is_link_local};
-use crate::types::{AccessLink, IaType, IfIndex, Prefix};
+use crate::types::{AccessId, AccessLink, IaType, IfIndex, Prefix};
 
 /// What should be of the route of a lease.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,6 +90,10 @@ impl Policy {
     }
 
     fn interface(&self, links: &Links, lease: &Candidate) -> Result<IfIndex, RouteRefusal> {
+        // req: ALQ-D-4
+        if lease.link.access == AccessId::UNMAPPED {
+            return Err(RouteRefusal::NotMapped);
+        }
         // Behind a relay that is none of our link, that relay is the first hop. req: RLY-69
         if !lease.is_first_hop || !is_link_local(lease.next_hop) {
             return Err(RouteRefusal::NotFirstHop);
@@ -115,6 +120,25 @@ impl Policy {
         Ok(interface)
     }
 
+    /// The access interface on whose networks an address is, where that is one.
+    pub(crate) fn access_at(&self, links: &Links, address: Ipv6Addr) -> Option<AccessId> {
+        let around = self
+            .lengths
+            .iter()
+            .filter_map(|bits| Prefix::new(address, *bits))
+            .flat_map(|network| self.networks_of(network));
+        let mut found = around.filter_map(|(_, interface)| links.by_ifindex(*interface));
+        let access = found.next()?.access.id;
+        found.all(|it| it.access.id == access).then_some(access)
+    }
+
+    /// This network on each interface that has it.
+    fn networks_of(&self, network: Prefix) -> impl Iterator<Item = &(Prefix, IfIndex)> {
+        let from = self.networks.partition_point(|(other, _)| *other < network);
+        let same = self.networks.iter().skip(from);
+        same.take_while(move |(other, _)| *other == network)
+    }
+
     /// Whether the prefix covers or lies inside a network of another interface. Interfaces that
     /// share one network are no strangers there (RLY-23), and what the own interface has on-link
     /// inside a delegated prefix wins by its length (SNP-34).
@@ -128,11 +152,7 @@ impl Policy {
             .iter()
             .take_while(|bits| **bits <= prefix.bits())
             .filter_map(|bits| Prefix::new(prefix.address(), *bits))
-            .flat_map(|network| {
-                let from = self.networks.partition_point(|(other, _)| *other < network);
-                let same = self.networks.iter().skip(from);
-                same.take_while(move |(other, _)| *other == network)
-            });
+            .flat_map(|network| self.networks_of(network));
         let from = self.networks.partition_point(|(other, _)| other < prefix);
         let inside = self
             .networks

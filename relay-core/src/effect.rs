@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 
 use relay_common::net::{MacAddr, VlanTags};
 
+use crate::alq::LeasequeryEffect;
 use crate::error::{Discard, Notice};
 use crate::record::RecordChange;
 use crate::types::{AccessId, IfIndex, Prefix, ServerId};
@@ -50,6 +51,8 @@ pub enum Effect {
         /// Grows with every change; answered by [`crate::input::Input::Stored`].
         sequence: u64,
     },
+    /// Leasequery over TCP.
+    Leasequery(LeasequeryEffect),
     /// A datagram was dropped on purpose.
     Discarded {
         /// Where it came in, if on an access interface.

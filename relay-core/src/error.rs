@@ -117,6 +117,8 @@ reasons! {
         TableFull => "table_full",
         /// The same prefix is leased to two clients (SNP-35).
         LeaseConflict => "lease_conflict",
+        /// A peer or server told of a lease on a link that is none of ours (ALQ-D-4).
+        LeaseUnmapped => "lease_unmapped",
         /// Release or Decline for a lease of another link or client: no effect (SNP-23).
         ForeignRelease => "foreign_release",
         /// A Reply carried the Server Unicast option (RLY-92).

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use relay_common::net::{MacAddr, VlanTags};
 
+use crate::alq::LeasequeryInput;
 use crate::config::RelayConfig;
 use crate::record::Restored;
 use crate::types::{AccessId, IfIndex, Prefix};
@@ -37,6 +38,14 @@ pub enum Input<'a> {
     CorrectTimes {
         /// By this much; negative: too early.
         earlier_nanos: i64,
+    },
+    /// Leasequery over TCP.
+    Leasequery(LeasequeryInput<'a>),
+    /// What the wall clock shows, where that is credible: nanoseconds of Unix time minus those of
+    /// the boot clock. Told before the first connection and after each step of the clock.
+    WallClock {
+        /// The difference.
+        ahead_nanos: i64,
     },
 }
 
@@ -100,6 +109,8 @@ pub enum RouteRefusal {
     Superseded,
     /// The next hop is not a link-local address (a cascaded relay is in between).
     NotFirstHop,
+    /// A peer told it, and no access interface of ours is that link (ALQ-D-4).
+    NotMapped,
     /// More leases than one client may have here (PDR-G-5).
     ClientLimit,
     /// More leases than this interface may have (PDR-G-6).

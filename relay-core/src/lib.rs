@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+pub mod alq;
 pub mod binding;
 pub mod config;
 mod desired;

@@ -9,6 +9,7 @@ use core::net::Ipv6Addr;
 
 use relay_common::net::MacAddr;
 
+use crate::binding::changes::Node;
 use crate::time::Instant;
 use crate::types::{AccessLink, IaType, Iaid, Prefix};
 use crate::view::Origin;
@@ -45,7 +46,7 @@ pub enum RecordChange {
 pub struct RecordKey {
     /// Its number: grows from binding to binding and stays for its life, over restarts too.
     pub id: u64,
-    pub(crate) at: u32,
+    pub(crate) at: Node,
 }
 
 /// Everything of a binding that a restart must not lose.

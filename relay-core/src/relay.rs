@@ -4,9 +4,11 @@
 //! Replies wait for their routes, and in which order effects are handed out. Must not know what
 //! an option means.
 
+use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use core::time::Duration;
 
+use crate::alq::{self, Digest, Leasequery, Neighbor, Readiness};
 use crate::binding::{Bindings, Context, Place, Source};
 use crate::config::RelayConfig;
 use crate::effect::{ClientPath, Effect, Span};
@@ -34,6 +36,7 @@ pub struct Relay {
     bindings: Bindings,
     transactions: Transactions,
     hold: Hold,
+    leasequery: Leasequery,
     out: Outbox,
     /// Of the Reply being learned.
     leases: Leases,
@@ -51,6 +54,7 @@ impl Relay {
             bindings: Bindings::new(&config, seed),
             transactions: Transactions::new(seed),
             hold: Hold::new(),
+            leasequery: Leasequery::new(config.leasequery),
             out: Outbox::default(),
             leases: Leases::new(),
             now: Instant::default(),
@@ -73,6 +77,8 @@ impl Relay {
                 self.reply_deadline = config.reply_deadline;
                 self.held_replies_max = config.held_replies_max;
                 self.bindings.configure(&config);
+                let (leasequery, mut cx) = self.leasequery();
+                leasequery.configure(&mut cx, config.leasequery);
             }
             Input::Clear(clear) => {
                 let (bindings, mut cx) = self.bindings();
@@ -87,7 +93,13 @@ impl Relay {
                 let (bindings, mut cx) = self.bindings();
                 bindings.correct_times(&mut cx, earlier_nanos);
             }
+            Input::Leasequery(input) => {
+                let (leasequery, mut cx) = self.leasequery();
+                leasequery.handle_input(&mut cx, input);
+            }
+            Input::WallClock { ahead_nanos } => self.leasequery.set_clock(ahead_nanos),
         }
+        self.tell_peers();
     }
 
     /// Does what has become due: expires leases, releases Replies that waited too long, looks at
@@ -99,13 +111,18 @@ impl Relay {
         bindings.expire(&mut cx);
         bindings.sweep_slice(&mut cx);
         bindings.correct_slice(&mut cx);
+        let (leasequery, mut cx) = self.leasequery();
+        leasequery.handle_timeout(&mut cx);
+        self.tell_peers();
     }
 
     /// When [`Relay::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let bindings = self.bindings.next_time(self.now);
         let held = self.hold.next_deadline();
-        bindings.into_iter().chain(held).min()
+        let leasequery = self.leasequery.next_time(&self.bindings, self.now);
+        let times = [bindings, held, leasequery];
+        times.into_iter().flatten().min()
     }
 
     /// The next effect, in order.
@@ -188,6 +205,21 @@ impl Relay {
         }
     }
 
+    /// Each peer and direction, and each server that is asked by Bulk Leasequery, ordered.
+    pub fn neighbors(&self) -> Vec<Neighbor> {
+        self.leasequery.neighbors(&self.bindings, self.now)
+    }
+
+    /// Whether this relay may attract traffic.
+    pub fn readiness(&self) -> Readiness {
+        self.leasequery.readiness().clone()
+    }
+
+    /// By access interface, ordered; [`AccessId::UNMAPPED`] last.
+    pub fn digests(&self) -> Vec<(AccessId, Digest)> {
+        self.bindings.digests()
+    }
+
     /// Whether there are still bindings that a [`Clear`] means: it removes many in several calls.
     pub fn has(&self, clear: &Clear) -> bool {
         self.bindings.has(clear)
@@ -212,6 +244,25 @@ impl Relay {
             hold: &mut self.hold,
         };
         (&mut self.bindings, cx)
+    }
+
+    /// Leasequery, and what it needs to act.
+    fn leasequery(&mut self) -> (&mut Leasequery, alq::Context<'_>) {
+        let act = Context {
+            now: self.now,
+            links: &self.links,
+            out: &mut self.out,
+            hold: &mut self.hold,
+        };
+        let bindings = &mut self.bindings;
+        (&mut self.leasequery, alq::Context { bindings, act })
+    }
+
+    /// What was changed goes out to the other relays, behind the effects of the change.
+    // req: ALQ-60
+    fn tell_peers(&mut self) {
+        let (leasequery, mut cx) = self.leasequery();
+        leasequery.pump(&mut cx);
     }
 
     fn handle_client(&mut self, datagram: &ClientDatagram<'_>) {
@@ -415,6 +466,7 @@ impl Relay {
             server_duid,
             server_address,
             may_end,
+            told: None,
         };
         let mut cx = Context {
             now: self.now,

@@ -8,6 +8,7 @@ mod judge;
 mod release;
 mod reply;
 
+pub(crate) use judge::routable;
 pub(crate) use release::{GivenUp, Item};
 pub(crate) use reply::{Leases, Reply, Verdict};
 

@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use relay_common::net::{MacAddr, VlanTags};
 
-use crate::config::{Access, Limits, RelayConfig, RoutePolicy, Server};
+use crate::config::{Access, LeasequeryConfig, Limits, RelayConfig, RoutePolicy, Server};
 use crate::effect::{Effect, RouteChange};
 use crate::input::{ClientDatagram, Input, ServerDatagram};
 use crate::record::RecordChange;
@@ -122,6 +122,7 @@ pub(crate) fn config() -> RelayConfig {
         },
         reply_deadline: Duration::from_millis(200),
         held_replies_max: 1024,
+        leasequery: LeasequeryConfig::default(),
     }
 }
 
@@ -180,6 +181,7 @@ pub(crate) fn run(relay: &mut Relay) -> Vec<String> {
     let mut lines = Vec::new();
     while let Some(effect) = relay.poll_effect() {
         lines.push(match effect {
+            Effect::Leasequery(effect) => alloc::format!("leasequery {effect:?}"),
             Effect::SendToServer {
                 server,
                 message_type,

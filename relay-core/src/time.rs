@@ -87,6 +87,69 @@ impl LqTime {
     }
 }
 
+/// The wall clock: how far it is ahead of the boot clock, as the shell last said.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct WallClock {
+    /// Nanoseconds of Unix time minus those of the boot clock.
+    pub(crate) ahead_nanos: i64,
+    /// By how much it was set back so far.
+    pub(crate) set_back_nanos: u64,
+}
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+impl WallClock {
+    /// It was set.
+    pub(crate) const fn set(&mut self, ahead_nanos: i64) {
+        // Before the first time it showed nothing that anybody was told.
+        if ahead_nanos < self.ahead_nanos {
+            let back = self.ahead_nanos.abs_diff(ahead_nanos);
+            self.set_back_nanos = self.set_back_nanos.saturating_add(back);
+        }
+        self.ahead_nanos = ahead_nanos;
+    }
+
+    /// Not after the moment that somebody means who was told this time, whatever it showed then.
+    pub(crate) const fn instant_told(self, now: Instant, time: LqTime) -> Instant {
+        let at = self.instant_of(now, time);
+        Instant(at.0.saturating_sub(self.set_back_nanos))
+    }
+
+    /// Nanoseconds of Unix time.
+    const fn unix_nanos(self, now: Instant) -> u64 {
+        now.0.saturating_add_signed(self.ahead_nanos)
+    }
+
+    /// What it shows behind the whole second.
+    pub(crate) const fn nanos_of_second(self, now: Instant) -> i64 {
+        (self.unix_nanos(now) % NANOS_PER_SEC) as i64
+    }
+
+    /// What it shows.
+    pub(crate) const fn lq_time(self, now: Instant) -> LqTime {
+        LqTime::from_unix_secs(self.unix_nanos(now) / NANOS_PER_SEC)
+    }
+
+    /// Whole seconds that it moves on from one moment to a later one. However often it is asked
+    /// meanwhile, `now` and the answer make the same second (ALQ-15).
+    pub(crate) const fn secs_between(self, from: Instant, to: Instant) -> u32 {
+        let [from, to] = [self.unix_nanos(from), self.unix_nanos(to)];
+        let secs = (to / NANOS_PER_SEC).saturating_sub(from / NANOS_PER_SEC);
+        if secs > u32::MAX as u64 {
+            u32::MAX
+        } else {
+            secs as u32
+        }
+    }
+
+    /// When that second begins on the boot clock; its start where that is earlier.
+    pub(crate) const fn instant_of(self, now: Instant, time: LqTime) -> Instant {
+        let this_second = now.0.saturating_sub(self.unix_nanos(now) % NANOS_PER_SEC);
+        let nanos = time.secs_since(self.lq_time(now)) as i64 * NANOS_PER_SEC as i64;
+        Instant(this_second.saturating_add_signed(nanos))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +168,21 @@ mod tests {
         assert_eq!(before.secs_since(after), -5);
         assert!(after.is_after(before) && !before.is_after(after) && !after.is_after(after));
         assert_eq!(after.minus_secs(5), before);
+    }
+
+    #[test]
+    fn wall_clock_tells_the_second_and_finds_its_begin() {
+        let clock = WallClock {
+            ahead_nanos: 1_751_991_000_000_000_000,
+            set_back_nanos: 0,
+        };
+        let now = Instant::from_nanos(168_700_000_000);
+
+        assert_eq!(clock.lq_time(now), LqTime(0x3000_0000));
+        let begin = |secs: u32| clock.instant_of(now, LqTime(secs)).as_nanos();
+        assert_eq!(begin(0x3000_0000), 168_000_000_000);
+        assert_eq!(begin(0x3000_0002), 170_000_000_000);
+        assert_eq!(begin(0x3000_0000 - 168), 0);
+        assert_eq!(begin(0x3000_0000 - 169), 0, "before the boot");
     }
 }

@@ -14,9 +14,29 @@ pub struct IfIndex(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AccessId(pub u16);
 
+impl AccessId {
+    /// Of leases that a peer told and that no link of ours is known for (ALQ-D-4). No interface has it.
+    pub const UNMAPPED: Self = Self(u16::MAX);
+
+    /// Its place in a list by access interface, in which [`AccessId::UNMAPPED`] is the first.
+    pub(crate) const fn place(self) -> usize {
+        self.0.wrapping_add(1) as usize
+    }
+
+    /// Who has this place in such a list.
+    pub(crate) const fn at_place(place: usize) -> Self {
+        Self((place as u16).wrapping_sub(1))
+    }
+}
+
 /// A configured server; like [`AccessId`], one number per name for the life of the shell.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ServerId(pub u16);
+
+/// A configured peer of Active Leasequery; like [`AccessId`], one number per name for the life of
+/// the shell.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PeerId(pub u16);
 
 /// Where a client is attached: access interface and VLAN tags. What SNP-1 calls the interface.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -7,7 +7,7 @@ use relay_common::net::MacAddr;
 
 use crate::input::RouteRefusal;
 use crate::time::Instant;
-use crate::types::{AccessLink, IaType, Iaid, Prefix};
+use crate::types::{AccessLink, IaType, Iaid, PeerId, Prefix, ServerId};
 
 /// One client on one access link, with its leases.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,6 +45,8 @@ pub struct BindingView {
     pub state: BindingState,
     /// How we learned of it.
     pub origin: Origin,
+    /// The relay that read it from a Reply: its address toward servers; `::` is this one.
+    pub snooped_by: Ipv6Addr,
     /// DUID of the server that gave it.
     pub server_duid: Vec<u8>,
     /// Address of the server that gave it.
@@ -93,6 +95,12 @@ impl BindingState {
 pub enum Origin {
     /// Read from a Reply that we relayed.
     Snooped,
+    /// Told by a peer.
+    ActiveLeasequery(PeerId),
+    /// Told by a server that was asked for all.
+    BulkLeasequery(ServerId),
+    /// Told by a server that was asked for this one (RFC 5007).
+    Leasequery(ServerId),
 }
 
 /// What became of a binding's route.
@@ -143,8 +151,8 @@ pub struct Cursor(pub u32);
 pub struct TableSummary {
     /// Clients with at least one lease.
     pub clients: usize,
-    /// Active leases by access interface and type, ordered.
-    pub active: Vec<(crate::types::AccessId, IaType, usize)>,
+    /// Active leases by access interface, type and origin, ordered.
+    pub active: Vec<(crate::types::AccessId, IaType, Origin, usize)>,
     /// Leases over a limit that are shown and have no route (SNP-40).
     pub refused: usize,
     /// Replies that wait for their routes now.

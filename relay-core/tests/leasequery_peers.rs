@@ -48,6 +48,7 @@ fn reply(leases: &[LqLease], status: Option<Status<'_>>) -> Vec<u8> {
                 subscriber_id: None,
                 relay_id: None,
             },
+            client_behind: None,
         }),
     };
     let mut frame = Vec::new();

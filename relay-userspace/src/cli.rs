@@ -50,7 +50,7 @@ pub enum Verb {
     Check,
     /// Show what the daemon knows
     Show(Show),
-    /// Print binding, route and server events, one a line, until interrupted
+    /// Print events of bindings, routes, servers, peers and readiness, one a line, until interrupted
     Monitor {
         /// One JSON object a line
         #[arg(long)]
@@ -66,6 +66,29 @@ pub enum Verb {
         /// What to clear.
         #[command(subcommand)]
         what: Clear,
+    },
+    /// Ask the daemon for something that it would do later, or never
+    Request {
+        /// One JSON document on standard output
+        #[arg(long, global = true)]
+        json: bool,
+        /// What to ask for.
+        #[command(subcommand)]
+        what: Request,
+    },
+    /// Whether this relay may attract traffic, and why: exit code 0 or 1
+    ///
+    /// Made for keepalived's `vrrp_script`; the file `ready` in run_dir says the same.
+    Ready {
+        /// One JSON document on standard output
+        #[arg(long)]
+        json: bool,
+    },
+    /// Certificates of a pair of relays
+    Tls {
+        /// What to do.
+        #[command(subcommand)]
+        what: Tls,
     },
     /// Print the completion script of a shell
     Completions {
@@ -118,10 +141,77 @@ pub enum Shown {
     Interfaces,
     /// Servers and whether they answer
     Servers,
+    /// Sessions with other relays, and with servers that are asked for bindings
+    #[command(alias = "alq")]
+    ActiveLeasequery {
+        /// What of them.
+        #[command(subcommand)]
+        what: ShownLeasequery,
+    },
+    /// Active bindings as one number for each link: equal on relays that hold the same
+    Digest,
     /// Everything that is counted, without the zeroes
     Statistics,
     /// Version and age of the running daemon
     Version,
+}
+
+/// What can be shown of Active Leasequery.
+#[derive(Subcommand, Debug)]
+pub enum ShownLeasequery {
+    /// One row for each session: its state, its progress, what went wrong last
+    Neighbors {
+        /// Only of this peer or server
+        name: Option<String>,
+    },
+    /// Messages by type, and status codes
+    Statistics {
+        /// Only of this peer or server
+        name: Option<String>,
+    },
+}
+
+/// What can be asked for.
+#[derive(Subcommand, Debug)]
+pub enum Request {
+    /// Of Active Leasequery
+    #[command(alias = "alq")]
+    ActiveLeasequery {
+        /// What.
+        #[command(subcommand)]
+        what: RequestLeasequery,
+    },
+    /// Ask a server for all bindings now
+    BulkLeasequery {
+        /// Its name [default: all with bulk_leasequery = true]
+        server: Option<String>,
+    },
+}
+
+/// What can be asked for of Active Leasequery.
+#[derive(Subcommand, Debug)]
+pub enum RequestLeasequery {
+    /// Drop the session and catch up from nothing; until then this relay is not ready
+    Resync {
+        /// With this peer [default: all]
+        name: Option<String>,
+    },
+}
+
+/// `tls`.
+#[derive(Subcommand, Debug)]
+pub enum Tls {
+    /// Make a private CA and the certificates of a pair, and print the lines to paste on each side
+    Init {
+        /// The name of this relay
+        #[arg(long, value_parser = relay_name)]
+        name: String,
+        /// The name of the other relay
+        #[arg(long, value_parser = relay_name)]
+        peer: String,
+        /// Where to; nothing there is overwritten
+        dir: PathBuf,
+    },
 }
 
 /// Which clients or leases; all that are given must match.
@@ -139,7 +229,7 @@ pub struct Filters {
     /// Of this MAC address
     #[arg(long, value_parser = mac)]
     pub mac: Option<String>,
-    /// Learned this way: snooped
+    /// Learned this way: snooped, or active-leasequery:NAME, bulk-leasequery:NAME, leasequery:NAME
     #[arg(long)]
     pub origin: Option<String>,
     /// In this state
@@ -205,6 +295,15 @@ pub fn lease(text: &str) -> Result<Prefix, String> {
         return Err(format!("host bits are set; did you mean {prefix}?"));
     }
     Ok(prefix)
+}
+
+/// A name that a file, a certificate and a configuration can bear.
+fn relay_name(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let is_host = rustls::pki_types::DnsName::try_from(text).is_ok();
+    (is_host && text.len() <= 64 && text.chars().all(is_plain))
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected a host name such as r1".to_owned())
 }
 
 fn duid(text: &str) -> Result<String, String> {

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use relay_core::effect::BindingAction;
 use relay_core::error::{Discard, Notice};
 
+use crate::leasequery::Refused;
+
 /// One number that only grows (or is cleared by an operator).
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -228,6 +230,8 @@ pub struct Counters {
     pub events_lost: Counter,
     /// Binding events that the binding log did not get.
     pub binding_log_skipped: Counter,
+    /// Connections of leasequery that were closed before anything was read, by [`Refused`].
+    pub leasequery_refused: [Counter; Refused::ALL.len()],
     /// Route changes that did not fit their queue (each is followed by a full comparison).
     pub route_queue_overflows: Counter,
 }

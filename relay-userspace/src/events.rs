@@ -7,12 +7,13 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use relay_core::effect::BindingEvent;
-use relay_core::types::{AccessId, Prefix};
+use relay_core::types::Prefix;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::control::json::{BindingRow, access_name, binding_row};
+use crate::control::json::{BindingRow, binding_row};
 use crate::counters::Counters;
+use crate::names::Names;
 use crate::wall_time::WallTime;
 
 /// Events that a slow reader may be behind before it loses some.
@@ -76,6 +77,33 @@ pub enum EventKind {
         #[serde(default)]
         reason: Option<String>,
     },
+    /// A session of leasequery has come to another state.
+    Neighbor {
+        /// As in `show active-leasequery neighbors`.
+        event: String,
+        /// The peer or server.
+        name: String,
+        /// `requestor`, `server`.
+        role: String,
+        /// Why the last connection ended, where none is under way.
+        reason: Option<String>,
+    },
+    /// This relay may attract traffic from now on, or may not.
+    Readiness {
+        /// `ready`, `ready-by-timeout`, `not-ready`.
+        event: String,
+        /// Why.
+        reason: String,
+    },
+    /// A certificate of `[tls]` ends soon, or has ended.
+    Certificate {
+        /// `expires`, `expired`.
+        event: String,
+        /// `certificate` or `ca`.
+        name: String,
+        /// Its end.
+        not_after: String,
+    },
     /// This reader was too slow.
     Lost {
         /// Events that it did not get.
@@ -109,22 +137,17 @@ impl Events {
         }
     }
 
-    /// A change that the core reported. `names` finds the name of an access interface. Does
-    /// nothing while nobody reads, or where the core gave no view.
-    pub fn publish_binding(
-        &self,
-        event: &BindingEvent,
-        name_of: impl Fn(AccessId) -> Option<String>,
-    ) {
+    /// A change that the core reported. Does nothing while nobody reads, or where the core gave no
+    /// view.
+    pub fn publish_binding(&self, event: &BindingEvent, names: &Names) {
         let Some(subscriber) = event.subscriber.as_deref().filter(|_| self.is_watched()) else {
             return;
         };
         let clock = WallTime::read();
-        let interface = access_name(&name_of, subscriber.link.access);
         for binding in &subscriber.bindings {
             let what = EventKind::Binding {
                 event: event.action.name().to_owned(),
-                binding: Box::new(binding_row(&clock, &interface, subscriber, binding)),
+                binding: Box::new(binding_row(&clock, names, subscriber, binding)),
             };
             self.publish_at(&clock, what);
         }

@@ -7,12 +7,15 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
+use relay_core::alq::{Digest, Neighbor, Remote};
 use relay_core::input::{Clear, RouteOutcome};
-use relay_core::types::Prefix;
+use relay_core::types::{AccessId, Prefix};
 use relay_core::view::{Cursor, Filter, Page, SubscriberView, TableSummary};
 use tokio::sync::oneshot;
 
 use crate::interfaces::InterfaceTable;
+use crate::leasequery::{Ask, Target, Told};
+use crate::names::Names;
 use crate::state::Kept;
 
 /// Commands that may wait for the relay thread at one time.
@@ -39,6 +42,16 @@ pub enum Command {
     Observe(bool),
     /// What was chosen once, for the store.
     Keep(Box<Kept>),
+    /// Something happened on a connection of leasequery.
+    Leasequery(Told),
+    /// What an operator asks of leasequery.
+    Request(Ask),
+    /// Sessions of leasequery.
+    Neighbors(oneshot::Sender<Vec<Neighbor>>),
+    /// Bindings by access interface, as one number each.
+    Digests(oneshot::Sender<Vec<(AccessId, Digest)>>),
+    /// What the wall clock shows: nanoseconds since 1970 minus those of the boot clock.
+    WallClock(i64),
     /// Send what is queued, then end.
     Stop,
 }
@@ -59,15 +72,26 @@ pub struct Surroundings {
     pub relay: relay_core::config::RelayConfig,
     /// For sockets and kernel programs, in the order of `relay.access`.
     pub access: Vec<AccessPort>,
-    /// Names of access interfaces by their numbers; those that left the configuration, and those
-    /// that only the store remembers, too.
-    pub access_names: Vec<String>,
+    /// Names by their numbers; those that left the configuration, and those that only the store
+    /// remembers, too.
+    pub names: Names,
     /// Names of servers, in the order of `relay.servers`: the counters' labels.
     pub server_names: Vec<String>,
-    /// Source of RELAY-FORW; `None` while no address is fit.
+    /// Leasequery over TCP: with whom, and how.
+    pub leasequery: LeasequeryEnds,
+    /// Source of RELAY-FORW and of leasequery; `None` while no address is fit.
     pub source_address: Option<std::net::Ipv6Addr>,
     /// All interfaces.
     pub interfaces: Arc<InterfaceTable>,
+}
+
+/// What connections of leasequery need to know.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct LeasequeryEnds {
+    /// Peers that may connect, and servers that may be asked.
+    pub remotes: Vec<(Remote, Target)>,
+    /// Of connections.
+    pub limits: crate::leasequery::Limits,
 }
 
 /// What sockets and kernel programs need to know of an access interface.
@@ -125,11 +149,19 @@ impl RelayHandle {
     /// # Errors
     /// [`RelayBusy`], with the command lost.
     pub fn send(&self, command: Command) -> Result<(), RelayBusy> {
+        self.offer(command).map_err(|(busy, _)| busy)
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// [`RelayBusy`], with the command.
+    pub fn offer(&self, command: Command) -> Result<(), (RelayBusy, Command)> {
         self.commands
             .try_send(command)
             .map_err(|error| match error {
-                TrySendError::Full(_) => RelayBusy::Full,
-                TrySendError::Disconnected(_) => RelayBusy::Ended,
+                TrySendError::Full(command) => (RelayBusy::Full, command),
+                TrySendError::Disconnected(command) => (RelayBusy::Ended, command),
             })?;
         // A full eventfd counter means that a wake-up is already due.
         let _ = nix::unistd::write(self.wake.as_fd(), &1u64.to_ne_bytes());

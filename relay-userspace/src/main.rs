@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use relay_userspace::cli::{Cli, Verb};
+use relay_userspace::cli::{Cli, Tls, Verb};
+use relay_userspace::leasequery::init;
 use relay_userspace::{client, config};
 
 /// Usage or configuration.
@@ -31,6 +32,16 @@ fn main() -> ExitCode {
                 let message = format!("cannot write to {dir}: {error}; name an existing folder");
                 fail(EXIT_CONFIGURATION, &message)
             }
+        },
+        Verb::Tls {
+            what: Tls::Init { name, peer, dir },
+        } => match init::init([&name, &peer], &dir) {
+            Ok(lines) => {
+                // A closed standard output takes the lines; the files are there.
+                let _ = write!(std::io::stdout(), "{lines}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(EXIT_CONFIGURATION, &format!("{error:#}")),
         },
         verb => match client::run(&cli.place, verb) {
             Ok(()) | Err(client::Failure::OutputClosed) => ExitCode::SUCCESS,

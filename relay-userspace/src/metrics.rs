@@ -15,19 +15,19 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
+use relay_core::alq::Readiness;
 use relay_core::effect::BindingAction;
 use relay_core::error::{Discard, Notice};
-use relay_core::types::AccessId;
-use relay_core::view::{Origin, TableSummary};
+use relay_core::view::TableSummary;
 use relay_core::wire::iana::message_type_name;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::json::{access_name, origin_name};
 use crate::control::view::{DataplaneCounters, DataplaneView};
 use crate::counters::{Counter, Counters, Direction, LATENCY_BOUNDS_MICROS, ShellDrop};
-use crate::handle::{Command, RelayHandle, Surroundings};
+use crate::handle::{Command, RelayBusy, RelayHandle, Surroundings};
+use crate::leasequery::Connections;
 use crate::store::{COMMIT_BUCKETS_MICROS, State, Status};
 
 /// What prometheus-client writes.
@@ -46,6 +46,10 @@ pub struct MetricsContext {
     pub dataplane: Arc<dyn DataplaneView>,
     /// What survives a restart.
     pub store: Arc<Status>,
+    /// Whether this relay may attract traffic.
+    pub ready: watch::Receiver<Readiness>,
+    /// Certificates.
+    pub connections: Connections,
 }
 
 /// Binds `[metrics] listen`; apart from [`serve`] so that a start or reload can refuse.
@@ -84,6 +88,10 @@ async fn scrape(extract::State(context): extract::State<MetricsContext>) -> Resp
         Ok(summary) => summary,
         Err(busy) => return (StatusCode::SERVICE_UNAVAILABLE, busy.to_string()).into_response(),
     };
+    let leasequery = match leasequery(&context).await {
+        Ok(leasequery) => leasequery,
+        Err(busy) => return (StatusCode::SERVICE_UNAVAILABLE, busy.to_string()).into_response(),
+    };
     let surroundings = Arc::clone(&context.surroundings.borrow());
     let dataplane = context.dataplane.read();
     let text = exposition(
@@ -92,8 +100,20 @@ async fn scrape(extract::State(context): extract::State<MetricsContext>) -> Resp
         &summary,
         &dataplane,
         &context.store,
+        &leasequery,
     );
     ([(CONTENT_TYPE, EXPOSITION_TYPE)], text).into_response()
+}
+
+async fn leasequery(context: &MetricsContext) -> Result<Leasequery, RelayBusy> {
+    let tls = context.connections.tls();
+    Ok(Leasequery {
+        neighbors: context.relay.ask(Command::Neighbors).await?,
+        digests: context.relay.ask(Command::Digests).await?,
+        is_ready: context.ready.borrow().is_ready,
+        is_by_timeout: context.ready.borrow().is_by_timeout,
+        expiries: tls.map_or_else(Vec::new, |tls| tls.expiries.clone()),
+    })
 }
 
 /// What one scrape answers.
@@ -103,8 +123,10 @@ pub fn exposition(
     summary: &TableSummary,
     dataplane: &DataplaneCounters,
     store: &Status,
+    leasequery: &Leasequery,
 ) -> String {
     let mut families = port_families(counters);
+    families.extend(leasequery.families(counters, surroundings));
     families.extend(table_families(counters, surroundings, summary));
     families.extend(route_families(counters));
     families.extend(dataplane_families(dataplane));
@@ -124,13 +146,31 @@ pub fn exposition(
 
 type Labels = Vec<(&'static str, String)>;
 
+mod leasequery;
+
+pub use leasequery::Leasequery;
+
 /// All samples of one name.
 #[derive(Debug)]
 struct Family {
     name: &'static str,
     help: &'static str,
     kind: MetricType,
-    samples: Vec<(Labels, u64)>,
+    samples: Vec<(Labels, Value)>,
+}
+
+/// Gauges of time have fractions.
+#[derive(Clone, Copy, Debug)]
+enum Value {
+    Whole(u64),
+    Seconds(f64),
+}
+
+fn whole(samples: Vec<(Labels, u64)>) -> Vec<(Labels, Value)> {
+    let whole = samples.into_iter();
+    whole
+        .map(|(labels, value)| (labels, Value::Whole(value)))
+        .collect()
 }
 
 fn counter(name: &'static str, help: &'static str, samples: Vec<(Labels, u64)>) -> Family {
@@ -138,7 +178,7 @@ fn counter(name: &'static str, help: &'static str, samples: Vec<(Labels, u64)>) 
         name,
         help,
         kind: MetricType::Counter,
-        samples,
+        samples: whole(samples),
     }
 }
 
@@ -147,7 +187,19 @@ fn gauge(name: &'static str, help: &'static str, samples: Vec<(Labels, u64)>) ->
         name,
         help,
         kind: MetricType::Gauge,
-        samples,
+        samples: whole(samples),
+    }
+}
+
+fn seconds(name: &'static str, help: &'static str, samples: Vec<(Labels, f64)>) -> Family {
+    let samples = samples.into_iter();
+    Family {
+        name,
+        help,
+        kind: MetricType::Gauge,
+        samples: samples
+            .map(|(labels, value)| (labels, Value::Seconds(value)))
+            .collect(),
     }
 }
 
@@ -215,13 +267,12 @@ fn table_families(
     surroundings: &Surroundings,
     summary: &TableSummary,
 ) -> Vec<Family> {
-    let names = &surroundings.access_names;
-    let name_of = |id: AccessId| names.get(usize::from(id.0)).cloned();
-    let bindings = summary.active.iter().map(|(id, ia_type, count)| {
+    let names = &surroundings.names;
+    let bindings = summary.active.iter().map(|(id, ia_type, origin, count)| {
         let labels = vec![
-            ("link", access_name(&name_of, *id)),
+            ("link", names.access(*id)),
             ("type", ia_type.name().to_owned()),
-            ("origin", origin_name(Origin::Snooped).to_owned()),
+            ("origin", names.origin(*origin)),
         ];
         (labels, *count as u64)
     });
@@ -463,18 +514,22 @@ impl Collector for Samples {
 
 fn encode_value(
     kind: MetricType,
-    value: u64,
+    value: Value,
     encoder: &mut MetricEncoder<'_>,
 ) -> Result<(), std::fmt::Error> {
-    match kind {
-        MetricType::Counter => encoder.encode_counter::<Labels, _, u64>(&value, None),
-        _ => encoder.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX)),
+    match (kind, value) {
+        (MetricType::Counter, Value::Whole(value)) => {
+            encoder.encode_counter::<Labels, _, u64>(&value, None)
+        }
+        (_, Value::Whole(value)) => encoder.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX)),
+        (_, Value::Seconds(value)) => encoder.encode_gauge(&value),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use relay_core::types::IaType;
+    use relay_core::types::{AccessId, IaType};
+    use relay_core::view::Origin;
 
     use super::*;
     use crate::testing::surroundings;
@@ -491,7 +546,7 @@ mod tests {
         counters.relay_latency.record(2_000_000_000);
         let summary = TableSummary {
             clients: 2,
-            active: vec![(AccessId(0), IaType::Pd, 2)],
+            active: vec![(AccessId(0), IaType::Pd, Origin::Snooped, 2)],
             refused: 2,
             held_replies: 0,
         };
@@ -503,7 +558,14 @@ mod tests {
 
         let store = Status::off(String::new());
 
-        let text = exposition(&counters, &surroundings(), &summary, &dataplane, &store);
+        let text = exposition(
+            &counters,
+            &surroundings(),
+            &summary,
+            &dataplane,
+            &store,
+            &Leasequery::of_a_pair(),
+        );
 
         let zero = |line: &&str| !line.ends_with(" 0") || line.contains("le=");
         let lines: Vec<&str> = text.lines().filter(zero).collect();
@@ -521,6 +583,7 @@ mod tests {
             &TableSummary::default(),
             &DataplaneCounters::default(),
             &Status::off(String::new()),
+            &Leasequery::default(),
         );
 
         let names = Discard::ALL.iter().map(|it| it.name());

@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay_core::config::{Access, Limits, RelayConfig, RemoteId, RoutePolicy, Server, VlanDevice};
-use relay_core::types::{AccessId, IfIndex, ServerId};
+use relay_core::types::{AccessId, IfIndex, PeerId, ServerId};
+use relay_core::view::Origin;
 
 use crate::config::{AccessSection, Config, ServerSection};
 use crate::handle::{AccessPort, Surroundings};
 use crate::interfaces::{Interface, InterfaceAddress, InterfaceTable};
+use crate::names::{Names, OriginName, read_origin};
 use crate::state::Kept;
 
 /// IFA_PROTO of addresses that keepalived adds.
@@ -36,6 +38,7 @@ const HELD_REPLIES_MAX: usize = 8192;
 pub struct Numbers {
     access: BTreeMap<String, u16>,
     servers: BTreeMap<String, u16>,
+    peers: BTreeMap<String, u16>,
 }
 
 impl Numbers {
@@ -44,20 +47,45 @@ impl Numbers {
         AccessId(number(&mut self.access, name))
     }
 
-    /// By number: the names of all access interfaces that have one.
-    pub fn access_names(&self) -> Vec<String> {
-        let mut names = vec![String::new(); self.access.len()];
-        for (name, number) in &self.access {
-            if let Some(place) = names.get_mut(usize::from(*number)) {
-                place.clone_from(name);
-            }
-        }
-        names
-    }
-
-    fn server(&mut self, name: &str) -> ServerId {
+    /// Of a server.
+    pub fn server(&mut self, name: &str) -> ServerId {
         ServerId(number(&mut self.servers, name))
     }
+
+    /// Of a peer.
+    pub fn peer(&mut self, name: &str) -> PeerId {
+        PeerId(number(&mut self.peers, name))
+    }
+
+    /// Of the origin that the store keeps under this name; a name that cannot be read is that of a
+    /// later version.
+    pub fn origin(&mut self, text: &str) -> Origin {
+        match read_origin(text) {
+            Some(OriginName::Active(name)) => Origin::ActiveLeasequery(self.peer(name)),
+            Some(OriginName::Bulk(name)) => Origin::BulkLeasequery(self.server(name)),
+            Some(OriginName::Single(name)) => Origin::Leasequery(self.server(name)),
+            Some(OriginName::Snooped) | None => Origin::Snooped,
+        }
+    }
+
+    /// All that have a number.
+    pub fn names(&self) -> Names {
+        Names {
+            access: by_number(&self.access),
+            servers: by_number(&self.servers),
+            peers: by_number(&self.peers),
+        }
+    }
+}
+
+fn by_number(numbers: &BTreeMap<String, u16>) -> Vec<String> {
+    let mut names = vec![String::new(); numbers.len()];
+    for (name, number) in numbers {
+        if let Some(place) = names.get_mut(usize::from(*number)) {
+            place.clone_from(name);
+        }
+    }
+    names
 }
 
 fn number(numbers: &mut BTreeMap<String, u16>, name: &str) -> u16 {
@@ -116,8 +144,11 @@ pub fn join(
         .iter()
         .map(|section| port(section, table))
         .collect();
+    let relay_id = relay_id(config, &kept);
+    let (leasequery, ends) =
+        leasequery::of(config, table, numbers, &relay_id, source_address, &servers);
     let relay = RelayConfig {
-        relay_id: relay_id(config, &kept),
+        relay_id,
         limits: Limits {
             max_bindings: config.relay.max_bindings,
             max_leases_per_client: config.relay.max_leases_per_client,
@@ -129,12 +160,14 @@ pub fn join(
         routes: route_policy(config, table),
         reply_deadline: REPLY_DEADLINE,
         held_replies_max: HELD_REPLIES_MAX,
+        leasequery,
     };
     let surroundings = Surroundings {
         relay,
         access: ports,
-        access_names: numbers.access_names(),
+        names: numbers.names(),
         server_names,
+        leasequery: ends,
         source_address,
         interfaces: Arc::clone(table),
     };
@@ -444,5 +477,6 @@ fn vlan_devices(table: &InterfaceTable) -> Vec<VlanDevice> {
         .collect()
 }
 
+mod leasequery;
 #[cfg(test)]
 mod tests;

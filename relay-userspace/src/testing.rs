@@ -7,15 +7,20 @@ use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
 use relay_common::net::{MacAddr, VlanTags};
-use relay_core::config::{Access, Limits, RelayConfig, RoutePolicy, Server};
+use relay_core::alq::{CatchUp, Digest, Neighbor, Remote, Role, SessionState, SessionStatistics};
+use relay_core::config::{Access, LeasequeryConfig, Limits, RelayConfig, RoutePolicy, Server};
 use relay_core::time::Instant;
-use relay_core::types::{AccessId, AccessLink, IaType, Iaid, IfIndex, Prefix, ServerId};
+use relay_core::types::{AccessId, AccessLink, IaType, Iaid, IfIndex, PeerId, Prefix, ServerId};
 use relay_core::view::{
     BindingState, BindingView, Cursor, Origin, Page, RouteState, SubscriberView, TableSummary,
 };
 
-use crate::handle::{COMMANDS_MAX, Cleared, Command, PortState, RelayHandle, Surroundings};
+use crate::handle::{
+    COMMANDS_MAX, Cleared, Command, LeasequeryEnds, PortState, RelayHandle, Surroundings,
+};
 use crate::interfaces::{Interface, InterfaceTable};
+use crate::names::Names;
+use crate::wall_time::boot_now;
 
 /// One access interface `acc0`, one core interface `core0`, one server `kea-a`.
 pub(crate) fn surroundings() -> Surroundings {
@@ -55,9 +60,15 @@ pub(crate) fn surroundings() -> Surroundings {
             routes: RoutePolicy::default(),
             reply_deadline: Duration::from_millis(200),
             held_replies_max: 10,
+            leasequery: LeasequeryConfig::default(),
         },
         access: Vec::new(),
-        access_names: vec!["acc0".to_owned()],
+        names: Names {
+            access: vec!["acc0".to_owned()],
+            servers: vec!["kea-a".to_owned()],
+            peers: vec!["r2".to_owned()],
+        },
+        leasequery: LeasequeryEnds::default(),
         server_names: vec!["kea-a".to_owned()],
         source_address: Some("2001:db8:ff::1".parse().unwrap()),
         interfaces: Arc::new(interfaces()),
@@ -92,6 +103,7 @@ pub(crate) fn subscriber(n: u32, now: Instant) -> SubscriberView {
         prefix,
         state: BindingState::Active,
         origin: Origin::Snooped,
+        snooped_by: std::net::Ipv6Addr::UNSPECIFIED,
         server_duid: vec![0, 1],
         server_address: "2001:db8:ff::11".parse().unwrap(),
         cltt: now,
@@ -155,7 +167,7 @@ pub(crate) fn relay_of(clients: Vec<SubscriberView>) -> (RelayHandle, Arc<Observ
                 Command::Summary(answer) => {
                     let _ = answer.send(TableSummary {
                         clients: clients.len(),
-                        active: vec![(AccessId(0), IaType::Pd, clients.len())],
+                        active: vec![(AccessId(0), IaType::Pd, Origin::Snooped, clients.len())],
                         refused: 0,
                         held_replies: 0,
                     });
@@ -177,6 +189,15 @@ pub(crate) fn relay_of(clients: Vec<SubscriberView>) -> (RelayHandle, Arc<Observ
                         more: false,
                     });
                 }
+                Command::Neighbors(answer) => drop(answer.send(neighbors())),
+                Command::Digests(answer) => {
+                    let digest = Digest {
+                        bindings: 2 * clients.len() as u64,
+                        sum: 0xfedc_ba98_7654_3210,
+                    };
+                    let _ = answer.send(vec![(AccessId(0), digest)]);
+                }
+                Command::Request(ask) => seen.1.lock().unwrap().push(format!("{ask:?}")),
                 Command::Observe(on) => seen.0.lock().unwrap().push(on),
                 Command::Stop => return,
                 _ => {}
@@ -186,6 +207,77 @@ pub(crate) fn relay_of(clients: Vec<SubscriberView>) -> (RelayHandle, Arc<Observ
     (RelayHandle::new(sender, Arc::new(wake)), observed)
 }
 
+/// A peer: we are in sync with it, and it cannot be served.
+pub(crate) fn neighbors() -> Vec<Neighbor> {
+    let now = boot_now();
+    let ago = |secs: u64| now - Duration::from_secs(secs);
+    let active = Neighbor {
+        remote: Remote::Peer(PeerId(0)),
+        role: Role::Requestor,
+        state: SessionState::Active,
+        is_secure: true,
+        since: ago(65),
+        retry_at: None,
+        catch_up: CatchUp {
+            requested_from: Some(0x3000_0000),
+            started_at: Some(ago(67)),
+            is_complete: true,
+            completed_at: Some(ago(65)),
+            received: 100_000,
+        },
+        last_received: Some(ago(1)),
+        last_sent: Some(ago(67)),
+        lag_nanos: Some(20_000_000),
+        statistics: SessionStatistics {
+            bindings_received: 100_012,
+            stale_ignored: 3,
+            messages_received: vec![(15, 1), (17, 100_012)],
+            messages_sent: vec![(22, 1)],
+            statuses_received: vec![(13, 1)],
+            ..SessionStatistics::default()
+        },
+        last_error: None,
+    };
+    let failing = Neighbor {
+        role: Role::Server,
+        state: SessionState::Backoff,
+        is_secure: false,
+        since: ago(5),
+        retry_at: Some(now + Duration::from_secs(55)),
+        catch_up: CatchUp::default(),
+        lag_nanos: None,
+        statistics: SessionStatistics {
+            errors: 1,
+            ..SessionStatistics::default()
+        },
+        last_error: Some(
+            "certificate refused: the peer's certificate bears the name r3, not r2; set tls_name to the name in it"
+                .to_owned(),
+        ),
+        ..active.clone()
+    };
+    vec![active, failing]
+}
+
+/// Says and counts that a test did not run.
+pub(crate) fn skipped(reason: &str) {
+    use std::io::Write;
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    println!("SKIPPED: {reason}");
+    if let Some(file) = std::env::var_os("TWINRELAY_SKIPPED_FILE") {
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(file);
+        let mut file = file.expect("the list of skipped tests opens");
+        writeln!(file, "{test}: {reason}").expect("the list of skipped tests takes a line");
+    }
+}
+
 /// What the thread was told of watchers.
 #[derive(Debug, Default)]
-pub(crate) struct ObservedBy(pub std::sync::Mutex<Vec<bool>>);
+pub(crate) struct ObservedBy(
+    pub std::sync::Mutex<Vec<bool>>,
+    /// And what an operator asked for.
+    pub std::sync::Mutex<Vec<String>>,
+);

@@ -48,6 +48,13 @@ impl WallTime {
         }
     }
 
+    /// Nanoseconds since 1970 of the system clock minus those of the boot clock: what changes when
+    /// somebody sets it.
+    pub fn ahead_nanos(&self) -> i64 {
+        let ahead = self.now_utc.as_nanosecond() - i128::from(self.now.as_nanos());
+        i64::try_from(ahead).unwrap_or(i64::MIN)
+    }
+
     /// The calendar time of an instant, cut to milliseconds; `None` for [`Instant::NEVER`] and for
     /// what the calendar cannot hold.
     pub fn timestamp(&self, at: Instant) -> Option<Timestamp> {

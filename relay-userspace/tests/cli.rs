@@ -94,7 +94,7 @@ fn run_with_a_broken_file_does_not_start_and_exits_2() {
 
 #[test]
 fn run_with_a_feature_of_a_later_release_does_not_start() {
-    let (_dir, path) = file(&format!("{SMALLEST}[active_leasequery]\nenabled = true\n"));
+    let (_dir, path) = file(&format!("{SMALLEST}[dataplane]\nforwarding = \"xdp\"\n"));
 
     let output = twinrelay(&["run", "-c", &path]);
 

@@ -2,6 +2,12 @@
 //!
 //! Written from the RFCs and the requirement IDs; must not know how the core is made.
 
+mod alq_catch_up;
+mod alq_requestor;
+mod alq_server;
+mod alq_twins;
+mod blq_requestor;
+mod blq_server;
 mod giving_up;
 mod holding;
 mod operations;

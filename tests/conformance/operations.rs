@@ -163,11 +163,17 @@ fn pdr_o_1_summary_counts_clients_and_active_leases() {
 
     let summary = bench.relay.summary();
     assert_eq!(summary.clients, 3);
-    assert_eq!(summary.active.iter().map(|(_, _, n)| n).sum::<usize>(), 4);
+    assert_eq!(
+        summary.active.iter().map(|(_, _, _, n)| n).sum::<usize>(),
+        4
+    );
 
     bench.advance(601 * SECOND);
     let summary = bench.relay.summary();
-    assert_eq!(summary.active.iter().map(|(_, _, n)| n).sum::<usize>(), 0);
+    assert_eq!(
+        summary.active.iter().map(|(_, _, _, n)| n).sum::<usize>(),
+        0
+    );
 }
 
 /// A reload that adds a server sends there from then on, and keeps leases.

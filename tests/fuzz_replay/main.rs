@@ -1,6 +1,8 @@
 //! The fuzz corpora without a fuzzer: each kept input, and a bounded number of seeded mutations of
 //! it, through the same properties as the fuzz targets. The same inputs on every machine.
 
+mod alq;
+mod alq_server;
 mod alq_stream;
 mod mutate;
 

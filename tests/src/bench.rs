@@ -13,11 +13,13 @@
 //! ```
 //! Must not know what the right effects are.
 
+use std::collections::VecDeque;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use relay_common::net::{MacAddr, VlanTags};
-use relay_core::config::{Access, Limits, RelayConfig, RoutePolicy, Server};
+use relay_core::alq::LeasequeryEffect;
+use relay_core::config::{Access, LeasequeryConfig, Limits, RelayConfig, RoutePolicy, Server};
 use relay_core::effect::{Effect, NeighborChange, RouteChange};
 use relay_core::input::{Clear, ClientDatagram, Input, RouteOutcome, RouteRefusal, ServerDatagram};
 use relay_core::relay::Relay;
@@ -102,6 +104,8 @@ pub struct Bench {
     pub seen: Vec<Seen>,
     /// Every route change since this was last cleared.
     pub route_changes: Vec<RouteChange>,
+    /// What is to be done with connections, in order, until it is taken.
+    pub leasequery: VecDeque<(LeasequeryEffect, Vec<u8>)>,
     waiting: Vec<(Prefix, u64)>,
     last_forward: Option<Vec<u8>>,
     xid: u32,
@@ -138,6 +142,7 @@ pub fn config() -> RelayConfig {
         },
         reply_deadline: 200 * MS,
         held_replies_max: 1024,
+        leasequery: LeasequeryConfig::default(),
     }
 }
 
@@ -193,6 +198,7 @@ impl Bench {
             route_answer: RouteAnswer::Now(Ok(())),
             seen: Vec::new(),
             route_changes: Vec::new(),
+            leasequery: VecDeque::new(),
             waiting: Vec::new(),
             last_forward: None,
             xid: 0x00ab_0000,
@@ -454,6 +460,13 @@ impl Bench {
                 self.last_forward.clone_from(&message);
             }
             self.seen.push(Seen { line, message });
+            if let Effect::Leasequery(effect) = effect {
+                let bytes = match effect {
+                    LeasequeryEffect::Send { bytes, .. } => self.relay.message(bytes).to_vec(),
+                    _ => Vec::new(),
+                };
+                self.leasequery.push_back((effect, bytes));
+            }
             if let Effect::Route(change) = effect {
                 self.route_changes.push(change);
             }
@@ -477,6 +490,7 @@ impl Bench {
 
     fn show(&self, effect: &Effect) -> (String, Option<Vec<u8>>) {
         match effect {
+            Effect::Leasequery(effect) => (format!("leasequery {effect:?}"), None),
             Effect::SendToServer {
                 server,
                 message_type,

@@ -246,7 +246,7 @@ impl World {
             }
         }
         let summary = self.bench.relay.summary();
-        let bindings: usize = summary.active.iter().map(|(_, _, count)| count).sum();
+        let bindings: usize = summary.active.iter().map(|(_, _, _, count)| count).sum();
         assert!(bindings <= BINDINGS_MAX, "{bindings} bindings");
         self.bindings_seen = self.bindings_seen.max(bindings);
         assert!(summary.clients <= BINDINGS_MAX);

@@ -44,7 +44,7 @@ pub(crate) enum Duid {
 }
 
 impl Duid {
-    fn new(duid: &[u8]) -> Self {
+    pub(crate) fn new(duid: &[u8]) -> Self {
         let mut bytes = [0; INLINE_DUID_BYTES];
         match (bytes.get_mut(..duid.len()), u8::try_from(duid.len())) {
             (Some(place), Ok(len)) => {

@@ -1,16 +1,20 @@
 //! Leases end: given up by the client, run out, or cleared by an operator.
 
 use alloc::vec::Vec;
+use core::net::Ipv6Addr;
 
 use relay_common::net::MacAddr;
 
+use super::ended::End;
 use super::{Bindings, Context};
 use crate::effect::{BindingAction, BindingEvent, Effect};
 use crate::error::Notice;
 use crate::input::Clear;
+use crate::record::Ending;
 use crate::snoop::{GivenUp, Item};
+use crate::time::Instant;
 use crate::types::{AccessLink, IaType};
-use crate::view::{BindingState, RouteState};
+use crate::view::{BindingState, Origin, RouteState};
 
 /// Timers looked at in one call.
 const EXPIRY_BATCH: usize = 1024;
@@ -83,9 +87,11 @@ impl Bindings {
     /// Ends what has run out, at most [`EXPIRY_BATCH`] timers of it.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>) {
         self.refused.expire(cx.now);
+        self.forget_due(cx);
+        self.tell_sequels(cx);
         for _ in 0..EXPIRY_BATCH {
             match self.table.pop_expired(cx.now) {
-                Some(Some(at)) => self.end(cx, at, BindingAction::Expired),
+                Some(Some(at)) => self.run_out(cx, at),
                 Some(None) => {}
                 None => break,
             }
@@ -136,16 +142,65 @@ impl Bindings {
         }
     }
 
-    /// Ends one lease: first its route goes, or passes to the next lease of the prefix.
+    /// Ends one lease because of what this relay saw.
     pub(super) fn end(&mut self, cx: &mut Context<'_>, at: u32, action: BindingAction) {
+        let seen = End {
+            at: self.time_of_end(cx, at),
+            origin: Origin::Snooped,
+            snooped_by: Ipv6Addr::UNSPECIFIED,
+        };
+        self.end_as(cx, at, action, seen);
+    }
+
+    /// Ends one lease that has run out: it had been said before that it would.
+    fn run_out(&mut self, cx: &mut Context<'_>, at: u32) {
+        if let Some(binding) = self.table.binding(at) {
+            let said = End {
+                at: binding.cltt,
+                origin: binding.origin,
+                snooped_by: binding.snooped_by,
+            };
+            self.end_as(cx, at, BindingAction::Expired, said);
+        }
+    }
+
+    /// After what is known of the lease.
+    fn time_of_end(&mut self, cx: &Context<'_>, at: u32) -> Instant {
+        let Some(binding) = self.table.binding(at) else {
+            return cx.now;
+        };
+        let (prefix, cltt) = (binding.prefix, binding.cltt);
+        let client = self.table.client(binding.client);
+        let duid = client.map_or(Vec::new(), |client| client.duid.to_vec());
+        self.time_after(cx, prefix, &duid, Some(cltt))
+    }
+
+    /// Ends one lease: first its route goes, or passes to the next lease of the prefix. Who did not
+    /// see it run out by itself has to be told.
+    // req: ALQ-D-13
+    pub(super) fn end_as(
+        &mut self,
+        cx: &mut Context<'_>,
+        at: u32,
+        action: BindingAction,
+        end: End,
+    ) {
         let Some(client) = self.table.binding(at).map(|binding| binding.client) else {
             return;
         };
         let mut view = self.view(cx.links, client, |lease, _| lease == at);
-        let Some((binding, heir)) = self.table.remove(at) else {
+        let longer = self.table.longer_until(at);
+        let Some((mut binding, heir)) = self.table.remove(at) else {
             return;
         };
-        self.record_remove(cx, binding.id);
+        // Others may know of an earlier transaction that gave the lease a longer life.
+        let outlived = longer.filter(|until| *until > cx.now);
+        let how = ending(action).or(outlived.map(|_| Ending::Expired));
+        binding.valid_until = binding.valid_until.max(outlived.unwrap_or_default());
+        match how {
+            Some(how) => self.remember(cx, client, &binding, how, end),
+            None => self.record_remove(cx, binding.id),
+        }
         match (heir, binding.announced) {
             (Some(heir), announced) => self.take_over(cx, heir, announced),
             (None, Some(_)) => {
@@ -153,10 +208,7 @@ impl Bindings {
             }
             (None, None) => {}
         }
-        if self.table.client(client).is_some_and(|c| c.leases == 0) {
-            self.remove_neighbor(cx, client);
-            self.table.remove_client(client);
-        }
+        self.leave(cx, client);
         if let Some(ended) = view.as_mut().and_then(|view| view.bindings.first_mut()) {
             ended.state = state_after(action);
             ended.route = RouteState::Disabled;
@@ -166,6 +218,14 @@ impl Bindings {
             action,
             subscriber: view.map(Into::into),
         }));
+    }
+
+    /// A lease of this client went; with its last one it goes too.
+    pub(super) fn leave(&mut self, cx: &mut Context<'_>, client: u32) {
+        if self.table.client(client).is_some_and(|it| it.leases == 0) {
+            self.remove_neighbor(cx, client);
+            self.table.remove_client(client);
+        }
     }
 }
 
@@ -177,5 +237,18 @@ const fn state_after(action: BindingAction) -> BindingState {
         BindingAction::Declined => BindingState::Declined,
         BindingAction::Expired => BindingState::Expired,
         BindingAction::Released | BindingAction::Cleared => BindingState::Released,
+    }
+}
+
+/// How a lease ended before its time.
+const fn ending(action: BindingAction) -> Option<Ending> {
+    match action {
+        BindingAction::Released => Some(Ending::Released),
+        BindingAction::Declined => Some(Ending::Declined),
+        BindingAction::Cleared => Some(Ending::Cleared),
+        BindingAction::Created
+        | BindingAction::Renewed
+        | BindingAction::Expired
+        | BindingAction::Refused => None,
     }
 }

@@ -1,6 +1,7 @@
 //! A Reply creates, refreshes and ends leases (spec section 3.2), within the limits (PDR-G-5 to
 //! PDR-G-7).
 
+use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 
 use relay_common::net::VlanTags;
@@ -14,6 +15,7 @@ use crate::effect::BindingAction;
 use crate::error::Notice;
 use crate::input::RouteRefusal;
 use crate::snoop::{Lease, Leases};
+use crate::time::Instant;
 use crate::types::{AccessLink, Prefix};
 use crate::view::{BindingState, BindingView, Origin, RouteState};
 
@@ -27,6 +29,8 @@ pub(crate) struct Source<'a> {
     pub(crate) server_address: Ipv6Addr,
     /// Zero lifetimes end leases.
     pub(crate) may_end: bool,
+    /// Who tells it, where it is no Reply (`replica`).
+    pub(crate) told: Option<Given<'a>>,
 }
 
 impl Bindings {
@@ -58,7 +62,12 @@ impl Bindings {
                 is_placed = true;
             }
             match (step, known) {
-                (Step::Create, _) => client = self.create(cx, source, client, lease),
+                (Step::Create, _) => {
+                    client = match self.table.find_of_duid(lease.prefix, source.duid) {
+                        Some(at) => self.adopt(cx, source, client, at, lease),
+                        None => self.create(cx, source, client, lease),
+                    }
+                }
                 (Step::Ignore, None) if source.may_end => {
                     let key = (lease.ia_type, lease.iaid, lease.prefix);
                     self.refused.forget_lease(source.link, source.duid, key);
@@ -79,7 +88,7 @@ impl Bindings {
     }
 
     /// The client after it, which may be new.
-    fn create(
+    pub(super) fn create(
         &mut self,
         cx: &mut Context<'_>,
         source: &Source<'_>,
@@ -100,9 +109,10 @@ impl Bindings {
                 .table
                 .add_client(source.duid, source.link, source.place)?,
         };
-        let given = source.given(cx);
+        let given = self.given(cx, source, lease);
         let Some(at) = self.table.add(owner, lease, given) else {
             cx.out.notice(access, Notice::LeaseConflict);
+            self.refusals += 1;
             if client.is_none() {
                 self.table.remove_client(owner);
             }
@@ -113,10 +123,73 @@ impl Bindings {
         let key = (lease.ia_type, lease.iaid, lease.prefix);
         self.refused.forget_lease(source.link, source.duid, key);
         match before {
-            Some(before) => self.supersede(cx, before, at),
+            Some(before) if self.restore_order(at) => self.supersede(cx, before, at),
+            Some(_) => {
+                cx.out.notice(access, Notice::LeaseConflict);
+                self.table
+                    .set_route(at, RouteState::Failed(RouteRefusal::Superseded));
+            }
             None => self.reroute(cx, at, false),
         }
         self.event(cx, at, BindingAction::Created);
+        Some(owner)
+    }
+
+    /// Who gives or tells a lease, and when: a Reply comes after what was known, also of other
+    /// clients' leases of its prefix.
+    fn given<'a>(&mut self, cx: &Context<'_>, source: &Source<'a>, lease: &Lease) -> Given<'a> {
+        let given = source.given(cx);
+        if source.told.is_some() {
+            return given;
+        }
+        let ended = self.endings.find(lease.prefix, source.duid);
+        let ended_at = ended.and_then(|at| Some(self.endings.get(at)?.ended_at));
+        let owner = self.table.owner(lease.prefix);
+        let owner = owner.and_then(|at| self.table.binding(at));
+        let ahead = owner.map(|it| it.cltt).filter(|cltt| *cltt > cx.now);
+        let known = ended_at.max(ahead);
+        Given {
+            cltt: self.time_after(cx, lease.prefix, source.duid, known),
+            ..given
+        }
+    }
+
+    /// A lease of this client that was known on another link, or of another IA: it has moved here.
+    /// The client after it, which may be new.
+    pub(super) fn adopt(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &Source<'_>,
+        client: Option<u32>,
+        at: u32,
+        lease: &Lease,
+    ) -> Option<u32> {
+        let before = self.table.binding(at)?.client;
+        let has_moved = client != Some(before);
+        if has_moved && let Some((notice, why)) = self.limit(source.link, client) {
+            // req: SNP-40
+            cx.out.notice(Some(source.link.access), notice);
+            self.refuse(cx, source, lease, why);
+            return client;
+        }
+        let owner = match client {
+            Some(client) => client,
+            None => self
+                .table
+                .add_client(source.duid, source.link, source.place)?,
+        };
+        if has_moved {
+            self.table.rekey(at, owner, lease.ia_type, lease.iaid);
+        }
+        let key = (lease.ia_type, lease.iaid, lease.prefix);
+        self.refused.forget_lease(source.link, source.duid, key);
+        self.refresh(cx, source, at, lease);
+        if has_moved {
+            self.leave(cx, before);
+            if self.table.binding(at).is_some_and(|it| it.is_owner) {
+                self.reroute(cx, at, true);
+            }
+        }
         Some(owner)
     }
 
@@ -133,21 +206,24 @@ impl Bindings {
             duid: source.duid.into(),
             place: source.place,
         };
+        let given = source.given(cx);
         let binding = BindingView {
             ia_type: lease.ia_type,
             iaid: lease.iaid,
             prefix: lease.prefix,
             state: BindingState::Active,
-            origin: Origin::Snooped,
+            origin: given.origin,
+            snooped_by: given.snooped_by,
             server_duid: source.server_duid.to_vec(),
             server_address: source.server_address,
             t1_secs: lease.t1_secs,
             t2_secs: lease.t2_secs,
-            cltt: cx.now,
-            preferred_until: cx.now.plus_lifetime(lease.preferred_secs),
-            valid_until: cx.now.plus_lifetime(lease.valid_secs),
+            cltt: given.cltt,
+            preferred_until: given.at.plus_lifetime(lease.preferred_secs),
+            valid_until: given.at.plus_lifetime(lease.valid_secs),
             route: RouteState::Failed(why),
         };
+        self.refusals += 1;
         let refused = Refused { holder, binding };
         if self.refused.put(refused.clone()) {
             self.refused_event(cx, &refused);
@@ -155,10 +231,18 @@ impl Bindings {
     }
 
     fn refresh(&mut self, cx: &mut Context<'_>, source: &Source<'_>, at: u32, lease: &Lease) {
-        let given = source.given(cx);
+        let given = self.given(cx, source, lease);
+        if let Some(binding) = self.table.binding(at)
+            && (binding.ia_type, binding.iaid) != (lease.ia_type, lease.iaid)
+        {
+            // Who told it did not say of which IA it is.
+            let client = binding.client;
+            self.table.rekey(at, client, lease.ia_type, lease.iaid);
+        }
         self.table.refresh(at, lease, given);
         self.record_put(cx, at);
-        if let Some(before) = self.table.promote(at) {
+        let before = self.table.promote(at);
+        if let Some(before) = before.filter(|_| self.restore_order(at)) {
             self.supersede(cx, before, at);
         } else if let Some(binding) = self.table.binding(at)
             && binding.route == RouteState::Pending
@@ -182,25 +266,44 @@ impl Bindings {
                 Notice::LeaseConflict,
             );
         }
-        let announced = self.table.binding_mut(old).and_then(|binding| {
-            binding.route = RouteState::Failed(RouteRefusal::Superseded);
-            binding.announced.take()
-        });
+        self.table
+            .set_route(old, RouteState::Failed(RouteRefusal::Superseded));
+        let binding = self.table.binding_mut(old);
+        let announced = binding.and_then(|binding| binding.announced.take());
         self.take_over(cx, new, announced);
+    }
+
+    /// Puts the leases of a prefix, of which this one came last, in the order of their
+    /// transactions. Whether this one owns the prefix.
+    pub(super) fn restore_order(&mut self, at: u32) -> bool {
+        let Some((prefix, cltt)) = self.table.binding(at).map(|it| (it.prefix, it.cltt)) else {
+            return false;
+        };
+        let mut newer: Vec<(Instant, u32)> = self
+            .table
+            .same_prefix(prefix)
+            .filter(|other| *other != at)
+            .filter_map(|other| Some((self.table.binding(other)?.cltt, other)))
+            .filter(|(other, _)| *other > cltt)
+            .collect();
+        newer.sort_unstable();
+        for (_, other) in &newer {
+            self.table.promote(*other);
+        }
+        newer.is_empty()
     }
 
     /// The limit that one more lease would break.
     // req: PDR-G-5, PDR-G-6, PDR-G-7
-    fn limit(&self, link: AccessLink, client: Option<u32>) -> Option<(Notice, RouteRefusal)> {
+    pub(super) fn limit(
+        &self,
+        link: AccessLink,
+        client: Option<u32>,
+    ) -> Option<(Notice, RouteRefusal)> {
         let of_client = client
             .and_then(|client| self.table.client(client))
             .map_or(0, |client| client.leases as usize);
-        let of_interface: usize = self
-            .table
-            .counts(link.access)
-            .into_iter()
-            .map(|count| count as usize)
-            .sum();
+        let of_interface = self.table.count_on(link.access);
         let limits = &self.limits;
         if of_client >= limits.max_leases_per_client {
             return Some((Notice::ClientLimit, RouteRefusal::ClientLimit));
@@ -214,7 +317,13 @@ impl Bindings {
 
     /// The client is there now: its routes and its neighbour entry follow.
     // req: SNP-4
-    fn place(&mut self, cx: &mut Context<'_>, at: u32, mut place: Place, vlans: VlanTags) {
+    pub(super) fn place(
+        &mut self,
+        cx: &mut Context<'_>,
+        at: u32,
+        mut place: Place,
+        vlans: VlanTags,
+    ) {
         let Some(client) = self.table.client(at) else {
             return;
         };
@@ -246,11 +355,14 @@ impl Bindings {
 }
 
 impl<'a> Source<'a> {
-    const fn given(&self, cx: &Context<'_>) -> Given<'a> {
-        Given {
+    fn given(&self, cx: &Context<'_>) -> Given<'a> {
+        self.told.unwrap_or(Given {
             now: cx.now,
-            duid: self.server_duid,
-            address: self.server_address,
-        }
+            at: cx.now,
+            cltt: cx.now,
+            server: Some((self.server_duid, self.server_address)),
+            origin: Origin::Snooped,
+            snooped_by: Ipv6Addr::UNSPECIFIED,
+        })
     }
 }

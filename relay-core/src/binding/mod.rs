@@ -4,35 +4,48 @@
 //! which route changes come out of it ([`routes`]). Must not know of messages: what they say was
 //! read before (`snoop`).
 
+pub(crate) mod changes;
 pub(crate) mod client;
+pub(crate) mod digest;
 mod end;
+pub(crate) mod ended;
 pub(crate) mod index;
 mod learn;
 mod lifecycle;
 mod records;
 mod refused;
+mod remember;
+pub(crate) mod replica;
 mod routes;
+mod sequel;
 pub(crate) mod slab;
 mod sweep;
 pub(crate) mod table;
 mod timers;
+mod told;
 mod views;
 
 #[cfg(test)]
 mod record_tests;
 #[cfg(test)]
+mod replica_tests;
+#[cfg(test)]
 mod tests;
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use relay_common::net::VlanTags;
 
 use self::client::Client;
+use self::ended::Endings;
 use self::records::Records;
 use self::refused::RefusedLeases;
+use self::sequel::Sequels;
 use self::sweep::Sweep;
 use self::table::Table;
-use crate::config::{Limits, RelayConfig};
+use crate::alq::Digest;
+use crate::config::{LeasequeryConfig, Limits, Peer, RelayConfig};
 use crate::desired::Policy;
 use crate::hold::Hold;
 use crate::outbox::Outbox;
@@ -43,13 +56,24 @@ use crate::view::TableSummary;
 
 pub(crate) use self::client::Place;
 pub(crate) use self::learn::Source;
+pub(crate) use self::told::Told;
 
 /// The table with all that acts on it.
 pub(crate) struct Bindings {
     table: Table,
+    endings: Endings,
+    sequels: Sequels,
+    /// How long removals are remembered at least; `None`: nobody asks for them.
+    history: Option<Duration>,
+    /// All changes from here on are known.
+    history_begin: Instant,
     refused: RefusedLeases,
     policy: Policy,
     limits: Limits,
+    /// Other relays, for what they mean by a link.
+    peers: Vec<Peer>,
+    /// Leases that the table did not take, so far.
+    refusals: u64,
     /// Of the last route change.
     version: u64,
     /// Route changes that came out of the Reply being learned.
@@ -74,9 +98,15 @@ impl Bindings {
     pub(crate) fn new(config: &RelayConfig, key: [u8; 16]) -> Self {
         Self {
             table: Table::new(key),
+            endings: Endings::new(key),
+            sequels: Sequels::default(),
+            history: history(&config.leasequery),
+            history_begin: Instant::default(),
             refused: RefusedLeases::default(),
             policy: Policy::new(&config.routes),
             limits: config.limits,
+            peers: config.leasequery.peers.clone(),
+            refusals: 0,
             version: 0,
             waits: Vec::new(),
             sweep: None,
@@ -91,6 +121,8 @@ impl Bindings {
     pub(crate) fn configure(&mut self, config: &RelayConfig) {
         self.policy = Policy::new(&config.routes);
         self.limits = config.limits;
+        self.peers.clone_from(&config.leasequery.peers);
+        self.history = history(&config.leasequery);
         self.look_again(false);
     }
 
@@ -119,8 +151,13 @@ impl Bindings {
         if (self.is_looking() && !self.is_held_back) || self.is_correcting() {
             return Some(now);
         }
-        let both = [self.table.next_expiry(), self.refused.next_expiry()];
-        both.into_iter().flatten().min()
+        let times = [
+            self.table.next_expiry(),
+            self.refused.next_expiry(),
+            self.endings.next_time(),
+            self.sequels.next_time(),
+        ];
+        times.into_iter().flatten().min()
     }
 
     #[cfg(test)]
@@ -128,21 +165,36 @@ impl Bindings {
         self.table.check();
     }
 
+    /// Leases whose routes are on their way to the kernel, or not looked at yet.
+    pub(crate) const fn routes_to_come(&self) -> usize {
+        self.table.pending()
+    }
+
+    /// Leases in all.
+    pub(crate) const fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// By access interface.
+    pub(crate) fn digests(&self) -> Vec<(AccessId, Digest)> {
+        self.table.digests().list()
+    }
+
     /// Numbers of the table.
     pub(crate) fn summary(&self) -> TableSummary {
-        use crate::types::IaType;
-        let types = [IaType::Na, IaType::Ta, IaType::Pd];
-        let counts = self.table.all_counts().flat_map(|(access, counts)| {
-            types
-                .into_iter()
-                .zip(counts)
-                .map(move |(ia_type, count)| (access, ia_type, count as usize))
-        });
+        let counts = self.table.all_counts();
         TableSummary {
             clients: self.table.clients(),
-            active: counts.filter(|(_, _, count)| *count > 0).collect(),
+            active: counts
+                .map(|((access, ia_type, origin), count)| (access, ia_type, origin, count))
+                .collect(),
             refused: self.refused.len(),
             held_replies: 0,
         }
     }
+}
+
+/// How long removals are remembered for other relays.
+fn history(config: &LeasequeryConfig) -> Option<Duration> {
+    config.enabled.then_some(config.history)
 }

@@ -15,7 +15,7 @@ use crate::relay::Relay;
 use crate::testing::*;
 use crate::time::Instant;
 use crate::types::Prefix;
-use crate::view::{Cursor, Filter, RouteState, SubscriberView};
+use crate::view::{BindingState, Cursor, Filter, RouteState, SubscriberView};
 use crate::wire::iana;
 
 const A: Cpe = Cpe {
@@ -26,7 +26,14 @@ const P: &str = "2001:db8:100::/56";
 
 /// Routes switched off: only the store is waited for.
 fn kept_relay(with_routes: bool) -> Relay {
+    remembering_relay(with_routes, None)
+}
+
+/// One that remembers removals for so long.
+fn remembering_relay(with_routes: bool, history: Option<Duration>) -> Relay {
     let mut relay = relay_with(|config| {
+        config.leasequery.enabled = history.is_some();
+        config.leasequery.history = history.unwrap_or_default();
         config.routes.neighbors = false;
         config.routes.enabled = with_routes;
         // Leases over a limit are shown, and not kept.
@@ -181,6 +188,72 @@ fn release_removes_the_record_and_is_forwarded_at_once() {
     assert!(told.iter().any(|line| line.starts_with("server 0 release")));
 }
 
+/// A removal is kept in place of its binding, until nobody need know of it. req: ALQ-D-26
+#[test]
+fn alq_d_26_removal_is_stored_and_forgotten_in_time() {
+    let mut relay = remembering_relay(false, Some(Duration::from_secs(50)));
+    A.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
+    let release = A.message(iana::RELEASE, 2, &ia_pd(1, &[(P, 0)]));
+    let now = T0 + 2 * SECOND;
+
+    relay.handle_input(now, Input::Client(A.datagram(&release)));
+
+    let (told, end) = (run(&mut relay), T0 + 100 * SECOND);
+    assert_eq!(records(&told).last(), Some(&"record 2: put 1"));
+    stored(&mut relay, 2);
+    relay.handle_timeout(end - Duration::from_nanos(1));
+    assert_eq!(records(&run(&mut relay)), Vec::<&str>::new());
+    relay.handle_timeout(end);
+    assert_eq!(records(&run(&mut relay)), ["record 3: remove 1"]);
+}
+
+/// Where there are more than bindings may be, the one that has the least time left goes.
+/// req: ALQ-D-26
+#[test]
+fn alq_d_26_removals_are_bounded_as_bindings_are() {
+    let mut relay = relay_with(|config| {
+        config.leasequery.enabled = true;
+        config.limits.max_bindings = 2;
+    });
+    for n in 1..=3 {
+        let cpe = Cpe { n, ..A };
+        let text = alloc::format!("2001:db8:{n}00::/56");
+        let secs = 1000 - 10 * u32::from(n);
+        cpe.exchange(&mut relay, T0, iana::REQUEST, &ia_pd(1, &[(&text, secs)]));
+        let release = cpe.message(iana::RELEASE, 2, &ia_pd(1, &[(&text, 0)]));
+        relay.handle_input(T0 + 2 * SECOND, Input::Client(cpe.datagram(&release)));
+        run(&mut relay);
+    }
+
+    let kept: Vec<_> = endings(&relay).iter().map(|it| it.duid[9]).collect();
+    assert_eq!(kept, [1, 2]);
+}
+
+/// What is remembered has its times put right like what goes on. req: ALQ-D-26
+#[test]
+fn alq_d_26_uncertain_times_of_removals_are_put_right() {
+    let history = Some(Duration::from_secs(50));
+    let (mut before, mut store) = (remembering_relay(false, history), Store::default());
+    A.exchange(&mut before, T0, iana::REQUEST, &ia_pd(1, &[(P, 100)]));
+    let release = A.message(iana::RELEASE, 2, &ia_pd(1, &[(P, 0)]));
+    before.handle_input(T0 + 2 * SECOND, Input::Client(A.datagram(&release)));
+    store.follow(&mut before);
+    let mut relay = remembering_relay(false, history);
+    store.restore(&mut relay, T0 + 2 * SECOND, true);
+
+    relay.handle_input(
+        T0 + 2 * SECOND,
+        Input::CorrectTimes {
+            earlier_nanos: 1_000_000_000,
+        },
+    );
+    relay.handle_timeout(T0 + 2 * SECOND);
+    relay.handle_timeout(T0 + 2 * SECOND);
+
+    let all = endings(&relay);
+    assert_eq!(all[0].bindings[0].cltt, T0 + SECOND);
+}
+
 #[test]
 fn bindings_are_told_again_in_slices() {
     let mut relay = kept_relay(false);
@@ -314,15 +387,42 @@ impl Store {
     }
 }
 
-/// Everything that `show` tells, but what became of routes.
+/// Everything that `show` tells of bindings that go on, but what became of routes.
 fn views(relay: &Relay) -> Vec<SubscriberView> {
-    let mut all = relay
-        .page(&Filter::default(), Cursor::default(), usize::MAX)
-        .subscribers;
+    views_in(relay, None)
+}
+
+/// Removals that are remembered.
+fn endings(relay: &Relay) -> Vec<SubscriberView> {
+    use BindingState::{Declined, Expired, Released};
+    let states = [Declined, Expired, Released];
+    states
+        .into_iter()
+        .flat_map(|state| views_in(relay, Some(state)))
+        .collect()
+}
+
+fn views_in(relay: &Relay, state: Option<BindingState>) -> Vec<SubscriberView> {
+    let filter = Filter {
+        state,
+        ..Filter::default()
+    };
+    let mut all = Vec::new();
+    let mut from = Some(Cursor::default());
+    while let Some(at) = from {
+        let page = relay.page(&filter, at, 1 << 20);
+        all.extend(page.subscribers);
+        from = page.next;
+    }
     for binding in all.iter_mut().flat_map(|it| it.bindings.iter_mut()) {
         binding.route = RouteState::Pending;
     }
-    all.sort_by(|one, other| one.duid.cmp(&other.duid));
+    all.sort_by_key(|it| {
+        (
+            it.duid.clone(),
+            it.bindings.first().map(|first| first.prefix),
+        )
+    });
     all
 }
 
@@ -346,11 +446,15 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    /// Whatever happened before: a relay that takes the records back shows the same bindings and
-    /// asks for the same routes.
+    /// Whatever happened before: a relay that takes the records back shows the same bindings,
+    /// remembers the same removals and asks for the same routes.
     #[test]
-    fn restart_brings_back_every_binding_and_route(ops in proptest::collection::vec(op(), 1..80)) {
-        let mut relay = kept_relay(true);
+    fn restart_brings_back_every_binding_and_route(
+        ops in proptest::collection::vec(op(), 1..80),
+        history in proptest::option::of(0u64..40),
+    ) {
+        let history = history.map(Duration::from_secs);
+        let mut relay = remembering_relay(true, history);
         let mut store = Store::default();
         let mut now = T0;
         for op in ops {
@@ -375,10 +479,11 @@ proptest! {
                 Op::Restart => {
                     relay.handle_timeout(now);
                     store.follow(&mut relay);
-                    let mut back = kept_relay(true);
+                    let mut back = remembering_relay(true, history);
                     store.restore(&mut back, now, false);
                     back.check();
                     prop_assert_eq!(views(&back), views(&relay));
+                    prop_assert_eq!(endings(&back), endings(&relay));
                     let expected = core::mem::take(&mut store.routes);
                     back.resend_routes();
                     while back.is_resending() {
@@ -394,7 +499,9 @@ proptest! {
             }
             store.follow(&mut relay);
             let shown: usize = views(&relay).iter().map(|it| it.bindings.len()).sum();
-            prop_assert_eq!(store.records.len(), shown);
+            let remembered = endings(&relay).len();
+            prop_assert!(remembered == 0 || history.is_some());
+            prop_assert_eq!(store.records.len(), shown + remembered);
         }
         relay.check();
     }

@@ -4,9 +4,7 @@
 //! Decides which Reply waits for which change, and what a restored binding means beside those that
 //! are there. Must not know of files.
 
-use alloc::vec::Vec;
-use core::net::Ipv6Addr;
-
+use super::changes::{Kind, Node};
 use super::client::Place;
 use super::table::Given;
 use super::{Bindings, Context};
@@ -14,7 +12,7 @@ use crate::effect::Effect;
 use crate::record::{Keeping, Record, RecordChange, RecordKey, RecordState, Restored};
 use crate::snoop::Lease;
 use crate::time::Instant;
-use crate::view::{Origin, RouteState};
+use crate::view::RouteState;
 
 /// Slots of bindings looked at in one call.
 const SLICE: u32 = 1024;
@@ -34,10 +32,18 @@ pub(crate) struct Records {
     correction: Option<Correction>,
 }
 
+impl Records {
+    /// A number that no binding had yet.
+    pub(super) const fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+}
+
 /// Uncertain times that are being put right.
 #[derive(Clone, Copy)]
 struct Correction {
-    next: u32,
+    next: Node,
     earlier_nanos: i64,
 }
 
@@ -66,22 +72,30 @@ impl Bindings {
 
     /// A new binding gets its number.
     pub(super) fn number(&mut self, at: u32) {
+        let id = self.records.next_id();
         if let Some(binding) = self.table.binding_mut(at) {
-            self.records.last_id += 1;
-            binding.id = self.records.last_id;
+            binding.id = id;
         }
     }
 
-    /// A binding has changed.
+    /// A binding has changed. That it had ended once is over.
     pub(super) fn record_put(&mut self, cx: &mut Context<'_>, at: u32) {
+        self.forget_ending_of(cx, at);
         if let Some(binding) = self.table.binding_mut(at) {
             binding.is_uncertain = false;
             let id = binding.id;
+            let at = Node::binding(at);
             self.tell_record(cx, RecordChange::Put(RecordKey { id, at }));
         }
     }
 
-    /// A binding has ended.
+    /// A binding has ended and is remembered.
+    pub(super) fn record_ended(&mut self, cx: &mut Context<'_>, id: u64, at: u32) {
+        let at = Node::ended(at);
+        self.tell_record(cx, RecordChange::Put(RecordKey { id, at }));
+    }
+
+    /// A binding has ended, and nobody need know.
     pub(super) fn record_remove(&mut self, cx: &mut Context<'_>, id: u64) {
         self.tell_record(cx, RecordChange::Remove { id });
     }
@@ -106,7 +120,13 @@ impl Bindings {
 
     /// A binding as it is now; `None` where it has ended.
     pub(crate) fn record(&self, key: RecordKey) -> Option<Record<'_>> {
-        let binding = self.table.binding(key.at).filter(|it| it.id == key.id)?;
+        if let Kind::Ended(at) = key.at.kind() {
+            return self.ended_record(at, key.id);
+        }
+        let Kind::Binding(at) = key.at.kind() else {
+            return None;
+        };
+        let binding = self.table.binding(at).filter(|it| it.id == key.id)?;
         let client = self.table.client(binding.client)?;
         let (server_duid, server_address) = self.table.server_of(binding);
         Some(Record {
@@ -128,22 +148,43 @@ impl Bindings {
             preferred_until: binding.preferred_until,
             valid_until: binding.valid_until,
             state: RecordState::Active,
-            origin: Origin::Snooped,
-            snooped_by: Ipv6Addr::UNSPECIFIED,
-            changed_at: binding.cltt,
+            origin: binding.origin,
+            snooped_by: binding.snooped_by,
+            changed_at: self.changed_at(Node::binding(at)),
         })
     }
 
-    /// Tells the next slice of all bindings, from slot `from` on. Where the next one begins.
+    /// Tells the next slice of all bindings and removals, from a slot on. Where the next one begins.
     pub(crate) fn record_slice(&mut self, cx: &mut Context<'_>, from: u32) -> Option<u32> {
-        let end = self.table.bindings_end();
-        let stop = from.saturating_add(SLICE).min(end);
-        for at in from..stop {
-            if let Some(id) = self.table.binding(at).map(|binding| binding.id) {
-                self.tell_record(cx, RecordChange::Put(RecordKey { id, at }));
+        match Node::from_number(from).kind() {
+            Kind::Binding(from) => {
+                let end = self.table.bindings_end();
+                let stop = from.saturating_add(SLICE).min(end);
+                for at in from..stop {
+                    if let Some(id) = self.table.binding(at).map(|binding| binding.id) {
+                        let at = Node::binding(at);
+                        self.tell_record(cx, RecordChange::Put(RecordKey { id, at }));
+                    }
+                }
+                let is_more = stop < end || self.endings.len() > 0;
+                let next = if stop < end {
+                    Node::binding(stop)
+                } else {
+                    Node::ended(0)
+                };
+                is_more.then_some(next.number())
+            }
+            Kind::Ended(from) => {
+                let end = self.endings.end();
+                let stop = from.saturating_add(SLICE).min(end);
+                for at in from..stop {
+                    if let Some(id) = self.endings.get(at).map(|ended| ended.id) {
+                        self.record_ended(cx, id, at);
+                    }
+                }
+                (stop < end).then_some(Node::ended(stop).number())
             }
         }
-        (stop < end).then_some(stop)
     }
 
     /// Takes a binding back. It was within the limits when it was made. Its route is not told yet:
@@ -151,9 +192,10 @@ impl Bindings {
     pub(crate) fn restore(&mut self, cx: &mut Context<'_>, restored: &Restored<'_>) {
         let record = &restored.record;
         self.records.last_id = self.records.last_id.max(record.id);
-        if record.state != RecordState::Active {
-            // Nobody asks for ended ones here.
-            self.record_remove(cx, record.id);
+        if let RecordState::Ended { how, forget_at } = record.state {
+            return self.restore_ended(cx, restored, how, forget_at);
+        }
+        if self.has_ended_since(cx, record) {
             return;
         }
         let place = Place {
@@ -162,12 +204,7 @@ impl Bindings {
             link_address: record.link_address,
             is_first_hop: record.is_first_hop,
         };
-        let found = self.table.find_client(record.link, record.duid);
-        let client = found.or_else(|| self.table.add_client(record.duid, record.link, place));
-        let Some(client) = client else { return };
-        let twin = self
-            .table
-            .find(client, record.ia_type, record.iaid, record.prefix);
+        let twin = self.table.find_of_duid(record.prefix, record.duid);
         let twin = twin.and_then(|at| self.table.binding(at));
         if let Some((id, cltt)) = twin.map(|twin| (twin.id, twin.cltt)) {
             // Written under two numbers: the later transaction is the true one.
@@ -177,6 +214,9 @@ impl Bindings {
                 return;
             }
         }
+        let found = self.table.find_client(record.link, record.duid);
+        let client = found.or_else(|| self.table.add_client(record.duid, record.link, place));
+        let Some(client) = client else { return };
         self.place_newest(client, place, restored);
         self.put_back(cx, client, restored);
     }
@@ -195,9 +235,7 @@ impl Bindings {
 
     fn put_back(&mut self, cx: &mut Context<'_>, client: u32, restored: &Restored<'_>) {
         let record = &restored.record;
-        let known = self
-            .table
-            .find(client, record.ia_type, record.iaid, record.prefix);
+        let known = self.table.find_of_duid(record.prefix, record.duid);
         let lease = Lease {
             ia_type: record.ia_type,
             iaid: record.iaid,
@@ -209,11 +247,17 @@ impl Bindings {
         };
         let given = Given {
             now: cx.now,
-            duid: record.server_duid,
-            address: record.server_address,
+            at: cx.now,
+            cltt: record.cltt,
+            server: Some((record.server_duid, record.server_address)),
+            origin: record.origin,
+            snooped_by: record.snooped_by,
         };
         let at = match known {
             Some(at) => {
+                let before = self.table.binding(at).map_or(client, |it| it.client);
+                self.table.rekey(at, client, record.ia_type, record.iaid);
+                self.leave(cx, before);
                 self.table.refresh(at, &lease, given);
                 Some(at)
             }
@@ -229,25 +273,16 @@ impl Bindings {
         };
         if let Some(binding) = self.table.binding_mut(at) {
             binding.id = record.id;
-            binding.cltt = record.cltt;
             binding.is_uncertain = restored.is_uncertain;
-            binding.route = RouteState::Pending;
         }
+        self.table.set_route(at, RouteState::Pending);
         self.table
             .set_times(at, record.preferred_until, record.valid_until);
+        let changes = self.table.changes_mut();
+        changes.set_changed_at(Node::binding(at), record.changed_at);
         // The lease whose Reply came last owns the prefix, the one before it is next.
         // req: SNP-35
-        let mut newer: Vec<(Instant, u32)> = self
-            .table
-            .same_prefix(record.prefix)
-            .filter(|other| *other != at)
-            .filter_map(|other| Some((self.table.binding(other)?.cltt, other)))
-            .filter(|(cltt, _)| *cltt > record.cltt)
-            .collect();
-        newer.sort_unstable();
-        for (_, other) in newer {
-            self.table.promote(other);
-        }
+        self.restore_order(at);
     }
 
     /// Uncertain times are later than they should be by this much; negative: earlier.
@@ -256,7 +291,7 @@ impl Bindings {
             self.correct_slice(cx);
         }
         self.records.correction = Some(Correction {
-            next: 0,
+            next: Node::binding(0),
             earlier_nanos,
         });
     }
@@ -275,22 +310,44 @@ impl Bindings {
         else {
             return;
         };
-        let end = self.table.bindings_end();
-        let stop = next.saturating_add(SLICE).min(end);
-        for at in next..stop {
-            let Some(binding) = self.table.binding_mut(at).filter(|it| it.is_uncertain) else {
-                continue;
-            };
-            binding.cltt = earlier(binding.cltt, earlier_nanos);
-            let preferred_until = earlier(binding.preferred_until, earlier_nanos);
-            let valid_until = earlier(binding.valid_until, earlier_nanos);
-            self.table.set_times(at, preferred_until, valid_until);
-            self.record_put(cx, at);
-        }
-        self.records.correction = (stop < end).then_some(Correction {
-            next: stop,
+        let next = match next.kind() {
+            Kind::Binding(next) => {
+                let end = self.table.bindings_end();
+                let stop = next.saturating_add(SLICE).min(end);
+                for at in next..stop {
+                    self.correct_binding(cx, at, earlier_nanos);
+                }
+                let behind = (self.endings.len() > 0).then_some(Node::ended(0));
+                if stop < end {
+                    Some(Node::binding(stop))
+                } else {
+                    behind
+                }
+            }
+            Kind::Ended(next) => {
+                let end = self.endings.end();
+                let stop = next.saturating_add(SLICE).min(end);
+                for at in next..stop {
+                    self.correct_ended(cx, at, earlier_nanos);
+                }
+                (stop < end).then_some(Node::ended(stop))
+            }
+        };
+        self.records.correction = next.map(|next| Correction {
+            next,
             earlier_nanos,
         });
+    }
+
+    fn correct_binding(&mut self, cx: &mut Context<'_>, at: u32, earlier_nanos: i64) {
+        let binding = self.table.binding_mut(at).filter(|it| it.is_uncertain);
+        let Some(binding) = binding else { return };
+        binding.cltt = earlier(binding.cltt, earlier_nanos);
+        let preferred_until = earlier(binding.preferred_until, earlier_nanos);
+        let valid_until = earlier(binding.valid_until, earlier_nanos);
+        self.table.set_times(at, preferred_until, valid_until);
+        self.correct_change(Node::binding(at), earlier_nanos);
+        self.record_put(cx, at);
     }
 }
 
@@ -303,7 +360,7 @@ fn secs_between(now: Instant, until: Instant) -> u32 {
     u32::try_from(secs).unwrap_or(u32::MAX - 1)
 }
 
-fn earlier(at: Instant, by_nanos: i64) -> Instant {
+pub(super) fn earlier(at: Instant, by_nanos: i64) -> Instant {
     if at == Instant::NEVER {
         return at;
     }

@@ -41,8 +41,8 @@ impl Bindings {
                 if let Some(binding) = self.table.binding_mut(at) {
                     binding.version = version;
                     binding.announced = Some(interface);
-                    binding.route = RouteState::Pending;
                 }
+                self.table.set_route(at, RouteState::Pending);
                 self.put_neighbor(cx, owner, interface);
                 self.waits.push((prefix, version));
                 cx.out.push(Effect::Route(RouteChange::Put(Route {
@@ -58,10 +58,10 @@ impl Bindings {
     }
 
     fn unroute(&mut self, cx: &mut Context<'_>, at: u32, state: RouteState) {
+        self.table.set_route(at, state);
         let Some(binding) = self.table.binding_mut(at) else {
             return;
         };
-        binding.route = state;
         let prefix = binding.prefix;
         if binding.announced.take().is_some() {
             let version = self.retract(cx, prefix);
@@ -112,14 +112,16 @@ impl Bindings {
     /// binding; a Reply is let go by any later one too.
     pub(crate) fn route_outcome(&mut self, cx: &mut Context<'_>, outcome: &RouteOutcome) {
         let owner = self.table.owner(outcome.prefix);
-        if let Some(binding) = owner.and_then(|at| self.table.binding_mut(at))
+        if let Some(at) = owner
+            && let Some(binding) = self.table.binding(at)
             && binding.version == outcome.version
             && binding.announced.is_some()
         {
-            binding.route = match outcome.result {
+            let state = match outcome.result {
                 Ok(()) => RouteState::Installed,
                 Err(why) => RouteState::Failed(why),
             };
+            self.table.set_route(at, state);
         }
         cx.hold.settle(outcome.prefix, outcome.version, cx.out);
     }

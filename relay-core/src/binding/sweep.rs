@@ -1,6 +1,7 @@
 //! A look at all routes again, in slices: after new surroundings, or because the shell asks.
 
 use super::{Bindings, Context};
+use crate::types::AccessId;
 
 /// Slots of clients looked at in one call.
 const SLICE: u32 = 1024;
@@ -44,6 +45,10 @@ impl Bindings {
             let Some(client) = self.table.client_mut(at) else {
                 continue;
             };
+            if client.link.access == AccessId::UNMAPPED {
+                self.remap(cx, at);
+                continue;
+            }
             if sweep.again {
                 // Told anew with the first of its routes.
                 client.neighbor = None;

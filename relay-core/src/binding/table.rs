@@ -10,12 +10,15 @@
 //! by_address ─▶ the client last seen at (link, address)
 //! ```
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 
 use relay_common::net::VlanTags;
 
+use super::changes::{Changes, Node};
 use super::client::{Client, Common, Place, Servers};
+use super::digest::Digests;
 use super::index::{Index, hash};
 use super::slab::{NONE, Slab};
 use super::timers::Timers;
@@ -23,7 +26,7 @@ use crate::relaying::link::{same_vids, vids};
 use crate::snoop::Lease;
 use crate::time::Instant;
 use crate::types::{AccessId, AccessLink, IaType, Iaid, IfIndex, Prefix};
-use crate::view::RouteState;
+use crate::view::{Origin, RouteState};
 
 /// Leases of one prefix that are kept: the owner and those that wait for its end. More come only
 /// from servers that give one prefix to everyone.
@@ -60,6 +63,21 @@ pub(crate) struct Binding {
     pub(crate) is_uncertain: bool,
     /// Of its record, for life.
     pub(crate) id: u64,
+    pub(crate) origin: Origin,
+    /// The relay that read it from a Reply; `::` is this one (ALQ-D-11).
+    pub(crate) snooped_by: Ipv6Addr,
+}
+
+impl Binding {
+    /// Whether a lease of this IA is it. Servers do not tell IAIDs in leasequery: one that was
+    /// learned so is of whatever IA the client says.
+    fn is_of_ia(&self, ia_type: IaType, iaid: Iaid) -> bool {
+        let is_unsaid = self.iaid == Iaid(0) && self.origin != Origin::Snooped;
+        match is_unsaid {
+            true => (self.ia_type == IaType::Pd) == (ia_type == IaType::Pd),
+            false => (self.ia_type, self.iaid) == (ia_type, iaid),
+        }
+    }
 }
 
 /// All of it.
@@ -76,8 +94,16 @@ pub(crate) struct Table {
     by_access: Vec<u32>,
     servers: Servers,
     timers: Timers,
-    /// By access interface: leases of each type.
-    counts: Vec<[u32; 3]>,
+    /// By access interface: leases.
+    counts: Vec<u32>,
+    by_origin: BTreeMap<(AccessId, IaType, Origin), u32>,
+    digests: Digests,
+    /// Of [`RouteState::Pending`].
+    pending: usize,
+    /// Of leases whose lives were cut short by a later transaction: how long they once were.
+    longer: BTreeMap<u32, Instant>,
+    /// Bindings, and the removals that others remember.
+    changes: Changes,
 }
 
 impl Table {
@@ -94,7 +120,21 @@ impl Table {
             servers: Servers::new(key),
             timers: Timers::default(),
             counts: Vec::new(),
+            by_origin: BTreeMap::new(),
+            digests: Digests::default(),
+            pending: 0,
+            longer: BTreeMap::new(),
+            changes: Changes::default(),
         }
+    }
+
+    /// The order of changes.
+    pub(crate) const fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    pub(crate) const fn changes_mut(&mut self) -> &mut Changes {
+        &mut self.changes
     }
 
     /// Leases in all.
@@ -125,6 +165,20 @@ impl Table {
         self.bindings.get_mut(at)
     }
 
+    /// What has become of the route of a lease.
+    pub(crate) fn set_route(&mut self, at: u32, route: RouteState) {
+        if let Some(binding) = self.bindings.get_mut(at) {
+            self.pending -= usize::from(binding.route == RouteState::Pending);
+            self.pending += usize::from(route == RouteState::Pending);
+            binding.route = route;
+        }
+    }
+
+    /// Leases whose routes are on their way to the kernel.
+    pub(crate) const fn pending(&self) -> usize {
+        self.pending
+    }
+
     pub(crate) fn client(&self, at: u32) -> Option<&Client> {
         self.clients.get(at)
     }
@@ -140,19 +194,21 @@ impl Table {
             .unwrap_or((&[], Ipv6Addr::UNSPECIFIED))
     }
 
-    /// Leases on an access interface, by type.
-    pub(crate) fn counts(&self, access: AccessId) -> [u32; 3] {
+    /// Leases on an access interface.
+    pub(crate) fn count_on(&self, access: AccessId) -> usize {
         self.counts
-            .get(usize::from(access.0))
-            .copied()
-            .unwrap_or_default()
+            .get(access.place())
+            .map_or(0, |count| *count as usize)
     }
 
-    /// Access interfaces that ever had leases, with their counts.
-    pub(crate) fn all_counts(&self) -> impl Iterator<Item = (AccessId, [u32; 3])> {
-        (0..=u16::MAX)
-            .map(AccessId)
-            .zip(self.counts.iter().copied())
+    /// How many leases there are of each kind, only of kinds that there are.
+    pub(crate) fn all_counts(&self) -> impl Iterator<Item = ((AccessId, IaType, Origin), usize)> {
+        let counts = self.by_origin.iter();
+        counts.map(|(kind, count)| (*kind, *count as usize))
+    }
+
+    pub(crate) const fn digests(&self) -> &Digests {
+        &self.digests
     }
 
     /// The client with this DUID on this link.
@@ -173,9 +229,17 @@ impl Table {
         })
     }
 
+    /// All clients with this DUID.
+    pub(crate) fn with_duid(&self, duid: &[u8]) -> impl Iterator<Item = u32> {
+        let first = self.first_with_duid(duid);
+        core::iter::successors(first, |at| {
+            some(self.clients.get(*at)?.next[Common::Duid as usize])
+        })
+    }
+
     /// The first of the clients on an access interface.
     pub(crate) fn first_on(&self, access: AccessId) -> Option<u32> {
-        some(*self.by_access.get(usize::from(access.0))?)
+        some(*self.by_access.get(access.place())?)
     }
 
     /// The client last seen at this address.
@@ -221,9 +285,8 @@ impl Table {
         let is_it = |at: &u32| {
             self.bindings.get(*at).is_some_and(|binding| {
                 binding.client == client
-                    && binding.ia_type == ia_type
-                    && binding.iaid == iaid
                     && binding.prefix == prefix
+                    && binding.is_of_ia(ia_type, iaid)
             })
         };
         let leases = self.clients.get(client)?.leases;
@@ -265,7 +328,7 @@ impl Table {
             None => self.by_duid.insert(hash, at),
         }
         self.join(Common::Duid, at, with_duid);
-        let access = usize::from(link.access.0);
+        let access = link.access.place();
         if self.by_access.len() <= access {
             self.by_access.resize(access + 1, NONE);
         }
@@ -344,32 +407,33 @@ impl Table {
 
     /// A new lease of a client, the owner of its prefix from now on. `None` where too many hold
     /// this prefix already.
-    pub(crate) fn add(&mut self, client: u32, lease: &Lease, server: Given<'_>) -> Option<u32> {
+    pub(crate) fn add(&mut self, client: u32, lease: &Lease, given: Given<'_>) -> Option<u32> {
         if self.same_prefix(lease.prefix).count() >= MAX_SAME_PREFIX {
             return None;
         }
         let before = self.owner(lease.prefix);
-        let first = self.clients.get(client)?.first;
         let at = self.bindings.insert(Binding {
             prefix: lease.prefix,
             ia_type: lease.ia_type,
             iaid: lease.iaid,
             client,
             server: NONE,
-            next_of_client: first,
+            next_of_client: NONE,
             previous_of_client: NONE,
             next_same_prefix: before.unwrap_or(NONE),
             is_owner: true,
             t1_secs: 0,
             t2_secs: 0,
-            cltt: server.now,
-            preferred_until: server.now,
-            valid_until: server.now,
+            cltt: given.cltt,
+            preferred_until: given.at,
+            valid_until: given.at,
             version: 0,
             announced: None,
             route: RouteState::Disabled,
             is_uncertain: false,
             id: 0,
+            origin: given.origin,
+            snooped_by: given.snooped_by,
         })?;
         let hash = self.prefix_hash(lease.prefix);
         match before {
@@ -379,42 +443,122 @@ impl Table {
             }
             None => self.by_prefix.insert(hash, at),
         }
+        self.join_client(at, client);
+        self.refresh(at, lease, given);
+        Some(at)
+    }
+
+    /// Puts a lease, which is in no list, at the head of a client's.
+    fn join_client(&mut self, at: u32, client: u32) {
+        let first = self.clients.get(client).map_or(NONE, |it| it.first);
         if let Some(first) = self.bindings.get_mut(first) {
             first.previous_of_client = at;
+        }
+        if let Some(binding) = self.bindings.get_mut(at) {
+            binding.client = client;
+            binding.next_of_client = first;
+            binding.previous_of_client = NONE;
         }
         if let Some(client) = self.clients.get_mut(client) {
             client.first = at;
             client.leases += 1;
-            let access = client.link.access;
-            self.count(access, lease.ia_type, 1);
         }
-        self.refresh(at, lease, server);
-        Some(at)
+        self.count(at, 1);
     }
 
-    /// Takes lifetimes, timers and server of a lease from a Reply.
+    /// Takes a lease out of its client's list.
+    fn leave_client(&mut self, at: u32) {
+        self.count(at, -1);
+        let Some(binding) = self.bindings.get(at) else {
+            return;
+        };
+        let (client, next) = (binding.client, binding.next_of_client);
+        let previous = binding.previous_of_client;
+        if let Some(next) = self.bindings.get_mut(next) {
+            next.previous_of_client = previous;
+        }
+        if let Some(previous) = self.bindings.get_mut(previous) {
+            previous.next_of_client = next;
+        }
+        if let Some(client) = self.clients.get_mut(client) {
+            if client.first == at {
+                client.first = next;
+            }
+            client.leases -= 1;
+        }
+    }
+
+    /// The lease of this prefix that a client with this DUID has, on whatever link and in whatever
+    /// IA: there is one at most.
+    pub(crate) fn find_of_duid(&self, prefix: Prefix, duid: &[u8]) -> Option<u32> {
+        self.same_prefix(prefix).find(|at| {
+            let binding = self.bindings.get(*at);
+            let client = binding.and_then(|binding| self.clients.get(binding.client));
+            client.is_some_and(|client| *client.duid == *duid)
+        })
+    }
+
+    /// A lease is another client's from now on, or of another IA.
+    pub(crate) fn rekey(&mut self, at: u32, client: u32, ia_type: IaType, iaid: Iaid) {
+        self.leave_client(at);
+        if let Some(binding) = self.bindings.get_mut(at) {
+            binding.ia_type = ia_type;
+            binding.iaid = iaid;
+        }
+        self.join_client(at, client);
+    }
+
+    /// Takes lifetimes, timers and server of a lease from a Reply, or from who told it.
     // req: PDR-G-8, SNP-28, SNP-29, SNP-32
-    pub(crate) fn refresh(&mut self, at: u32, lease: &Lease, server: Given<'_>) {
+    pub(crate) fn refresh(&mut self, at: u32, lease: &Lease, given: Given<'_>) {
         let Some(binding) = self.bindings.get_mut(at) else {
             return;
         };
+        self.changes.touch(Node::binding(at), given.now);
         binding.t1_secs = lease.t1_secs;
         binding.t2_secs = lease.t2_secs;
-        binding.cltt = server.now;
-        binding.preferred_until = server.now.plus_lifetime(lease.preferred_secs);
+        binding.cltt = given.cltt;
+        binding.preferred_until = given.at.plus_lifetime(lease.preferred_secs);
+        binding.snooped_by = given.snooped_by;
         let before = binding.valid_until;
-        binding.valid_until = server.now.plus_lifetime(lease.valid_secs);
+        let until = given.at.plus_lifetime(lease.valid_secs);
+        if until < before {
+            let longer = self.longer.entry(at).or_default();
+            *longer = (*longer).max(before);
+        }
+        binding.valid_until = until;
         // Where it is armed already and only grows later, the timer comes too early and is armed
         // anew then. A new lease is not armed yet; an infinite one may never have been.
-        let is_armed = before > server.now && before != Instant::NEVER;
+        let is_armed = before > given.at && before != Instant::NEVER;
         if !is_armed || binding.valid_until < before {
             self.timers.arm(at, binding.valid_until);
         }
-        if !self.servers.is(binding.server, server.duid, server.address) {
+        if let Some((duid, address)) = given.server
+            && !self.servers.is(binding.server, duid, address)
+        {
             let old = binding.server;
-            binding.server = self.servers.take(server.duid, server.address);
+            binding.server = self.servers.take(duid, address);
             self.servers.give_back(old);
         }
+        if binding.origin != given.origin {
+            let (ia_type, client) = (binding.ia_type, binding.client);
+            let old = core::mem::replace(&mut binding.origin, given.origin);
+            if let Some(access) = self.clients.get(client).map(|it| it.link.access) {
+                self.count_kind((access, ia_type, old), -1);
+                self.count_kind((access, ia_type, given.origin), 1);
+            }
+        }
+    }
+
+    /// How long a lease once was, where a later transaction has cut it short.
+    pub(crate) fn longer_until(&self, at: u32) -> Option<Instant> {
+        self.longer.get(&at).copied()
+    }
+
+    /// A later transaction cuts a lease short that may be thought to go on for so long.
+    pub(crate) fn note_longer(&mut self, at: u32, until: Instant) {
+        let longer = self.longer.entry(at).or_default();
+        *longer = (*longer).max(until);
     }
 
     /// Sets the ends of both lifetimes, earlier or later than they were.
@@ -460,23 +604,12 @@ impl Table {
             self.set_owner(heir, true);
         }
         self.timers.disarm(at);
+        self.changes.remove(Node::binding(at));
+        self.longer.remove(&at);
+        self.leave_client(at);
+        self.set_route(at, RouteState::Disabled);
         let binding = self.bindings.remove(at)?;
         self.servers.give_back(binding.server);
-        let (next, previous) = (binding.next_of_client, binding.previous_of_client);
-        if let Some(next) = self.bindings.get_mut(next) {
-            next.previous_of_client = previous;
-        }
-        if let Some(previous) = self.bindings.get_mut(previous) {
-            previous.next_of_client = next;
-        }
-        if let Some(client) = self.clients.get_mut(binding.client) {
-            if client.first == at {
-                client.first = next;
-            }
-            client.leases -= 1;
-            let access = client.link.access;
-            self.count(access, binding.ia_type, -1);
-        }
         Some((binding, heir))
     }
 
@@ -492,7 +625,7 @@ impl Table {
                 Some(next) => drop(self.by_duid.replace(hash, at, next)),
                 None => {}
             }
-            let first = self.by_access.get_mut(usize::from(client.link.access.0));
+            let first = self.by_access.get_mut(client.link.access.place());
             if let (Some(first), Some(next)) = (first, first_on_access) {
                 *first = next;
             }
@@ -540,22 +673,42 @@ impl Table {
         next
     }
 
-    fn count(&mut self, access: AccessId, ia_type: IaType, by: i32) {
-        let at = usize::from(access.0);
-        if self.counts.len() <= at {
-            self.counts.resize(at + 1, [0; 3]);
+    /// A lease is there (`by` is 1) or not any more (-1).
+    fn count(&mut self, at: u32, by: i32) {
+        let Some(binding) = self.bindings.get(at) else {
+            return;
+        };
+        let Some(client) = self.clients.get(binding.client) else {
+            return;
+        };
+        let access = client.link.access;
+        match by {
+            1 => self.digests.add(access, &client.duid, binding.prefix),
+            _ => self.digests.take(access, &client.duid, binding.prefix),
         }
-        let counts = self.counts.get_mut(at);
-        if let Some(count) = counts.and_then(|counts| counts.get_mut(ia_type as usize)) {
+        let place = access.place();
+        if self.counts.len() <= place {
+            self.counts.resize(place + 1, 0);
+        }
+        if let Some(count) = self.counts.get_mut(place) {
             *count = count.saturating_add_signed(by);
+        }
+        self.count_kind((access, binding.ia_type, binding.origin), by);
+    }
+
+    fn count_kind(&mut self, kind: (AccessId, IaType, Origin), by: i32) {
+        let count = self.by_origin.entry(kind).or_default();
+        *count = count.saturating_add_signed(by);
+        if *count == 0 {
+            self.by_origin.remove(&kind);
         }
     }
 
     /// Panics where indexes, lists, counts or timers disagree.
     #[cfg(test)]
     pub(crate) fn check(&self) {
-        let (mut leases, mut owners, mut finite) = (0, 0, 0);
-        let mut counts = alloc::collections::BTreeMap::new();
+        let (mut leases, mut owners, mut finite, mut pending) = (0, 0, 0, 0);
+        let (mut counts, mut digests) = (BTreeMap::new(), Digests::default());
         for at in 0..self.clients.end() {
             let Some(client) = self.clients.get(at) else {
                 continue;
@@ -583,10 +736,15 @@ impl Table {
                 let is_owner = self.owner(binding.prefix) == Some(lease);
                 assert_eq!(binding.is_owner, is_owner);
                 assert!(is_owner || binding.announced.is_none());
+                pending += usize::from(binding.route == RouteState::Pending);
                 leases += 1;
                 owners += usize::from(is_owner);
                 finite += usize::from(binding.valid_until != Instant::NEVER);
-                *counts.entry(client.link.access).or_insert(0) += 1;
+                let kind = (client.link.access, binding.ia_type, binding.origin);
+                *counts.entry(kind).or_insert(0) += 1;
+                digests.add(client.link.access, &client.duid, binding.prefix);
+                let of_duid = self.find_of_duid(binding.prefix, &client.duid);
+                assert_eq!(of_duid, Some(lease), "twice the lease of one client");
             }
         }
         assert_eq!(leases, self.bindings.len());
@@ -594,9 +752,11 @@ impl Table {
         assert_eq!(self.by_client.len(), self.clients.len());
         assert!(self.by_address.len() <= self.clients.len());
         assert!(finite <= self.timers.len() && self.timers.len() <= leases);
-        for (access, counts_of) in self.all_counts() {
-            let expected = counts.get(&access).copied().unwrap_or(0);
-            assert_eq!(counts_of.into_iter().sum::<u32>(), expected);
+        assert_eq!(self.pending, pending);
+        assert_eq!(self.by_origin, counts);
+        assert_eq!(self.digests.list(), digests.list());
+        for (access, digest) in digests.list() {
+            assert_eq!(self.count_on(access) as u64, digest.bindings);
         }
     }
 
@@ -617,12 +777,19 @@ impl Table {
     }
 }
 
-/// Who gave a lease, and when.
+/// Who gave or told a lease, and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Given<'a> {
+    /// When we hear of it.
     pub(crate) now: Instant,
-    pub(crate) duid: &'a [u8],
-    pub(crate) address: Ipv6Addr,
+    /// Its lifetimes run from here.
+    pub(crate) at: Instant,
+    /// When the client last spoke with a server about it.
+    pub(crate) cltt: Instant,
+    /// DUID and address of the server that gave it; `None` where nobody says.
+    pub(crate) server: Option<(&'a [u8], Ipv6Addr)>,
+    pub(crate) origin: Origin,
+    pub(crate) snooped_by: Ipv6Addr,
 }
 
 pub(crate) fn is_same_link(one: AccessLink, other: AccessLink) -> bool {

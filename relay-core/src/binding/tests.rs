@@ -597,10 +597,10 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let secs = prop_oneof![Just(0u32), 1u32..30, Just(u32::MAX)];
     prop_oneof![
-        5 => (1u8..6, 1u8..3, 0u8..6, secs).prop_map(|(n, iaid, at, secs)| Op::Reply { n, iaid, at, secs }),
-        2 => (1u8..6, 1u8..3, 0u8..6).prop_map(|(n, iaid, at)| Op::Release { n, iaid, at }),
+        5 => (1u8..6, 1u8..3, 0u8..10, secs).prop_map(|(n, iaid, at, secs)| Op::Reply { n, iaid, at, secs }),
+        2 => (1u8..6, 1u8..3, 0u8..10).prop_map(|(n, iaid, at)| Op::Release { n, iaid, at }),
         2 => (1u64..20).prop_map(Op::Pass),
-        1 => (0u8..6).prop_map(Op::Clear),
+        1 => (0u8..10).prop_map(Op::Clear),
     ]
 }
 
@@ -627,6 +627,13 @@ proptest! {
                     relay.handle_input(time, Input::Client(cpe.datagram(&request)));
                     relay.handle_input(time, Input::Server(from_server(&reply)));
                     let key = (n, iaid, prefix(&text_of(at)));
+                    if secs > 0 {
+                        // Of another IA now: one client has a prefix once.
+                        let other = (n, 3 - iaid, key.2);
+                        if let Some(moved) = model.remove(&other) {
+                            model.insert(key, moved);
+                        }
+                    }
                     let of_client = model.keys().filter(|(m, ..)| *m == n).count();
                     match secs {
                         0 => { model.remove(&key); }
@@ -670,7 +677,7 @@ proptest! {
             }
             let expected: BTreeMap<_, _> = expected.into_iter().map(|(p, (_, via))| (p, via)).collect();
             prop_assert_eq!(&kernel, &expected);
-            let held: usize = relay.summary().active.iter().map(|(_, _, count)| count).sum();
+            let held: usize = relay.summary().active.iter().map(|(_, _, _, count)| count).sum();
             prop_assert_eq!(held, model.len());
         }
     }

@@ -1,20 +1,27 @@
 //! Bindings as the outside sees them.
 
+use alloc::vec;
 use alloc::vec::Vec;
+use core::net::Ipv6Addr;
 
 use super::client::Place;
 use super::refused::{Holder, Refused};
 use super::table::Binding;
 use super::{Bindings, Context};
 use crate::effect::{BindingAction, BindingEvent, Effect};
+use crate::record::Ending;
 use crate::relaying::link::Links;
 use crate::types::{AccessLink, Prefix};
-use crate::view::{BindingState, BindingView, Cursor, Filter, Origin, Page, SubscriberView};
+use crate::view::{
+    BindingState, BindingView, Cursor, Filter, Origin, Page, RouteState, SubscriberView,
+};
 
 /// Clients looked at for each one that a page may hold.
 const LOOKED_AT_PER_CLIENT: usize = 4;
 /// Cursors from here on stand in the list of refused leases.
 const REFUSED_FROM: u32 = 1 << 31;
+/// And from here on among the removals that are remembered.
+const ENDED_FROM: u32 = REFUSED_FROM | 1 << 30;
 
 impl Bindings {
     /// The client of a slot with those of its leases that `is_meant`; `None` where that is none.
@@ -49,7 +56,8 @@ impl Bindings {
             iaid: binding.iaid,
             prefix: binding.prefix,
             state: BindingState::Active,
-            origin: Origin::Snooped,
+            origin: binding.origin,
+            snooped_by: binding.snooped_by,
             server_duid: server_duid.to_vec(),
             server_address,
             t1_secs: binding.t1_secs,
@@ -68,10 +76,13 @@ impl Bindings {
     }
 
     /// A page of the clients that match: those of the table, then those that have nothing in it
-    /// but leases over a limit.
+    /// but leases over a limit, then, only where a state is asked for, leases that have ended.
     // req: SNP-40
     pub(crate) fn page(&self, links: &Links, filter: &Filter, from: Cursor, limit: usize) -> Page {
         let limit = limit.max(1);
+        if from.0 >= ENDED_FROM {
+            return self.ended_page(links, filter, from, limit);
+        }
         if from.0 >= REFUSED_FROM {
             return self.refused_page(links, filter, from, limit);
         }
@@ -91,7 +102,11 @@ impl Bindings {
         let refused = (self.refused.len() > 0).then_some(Cursor(REFUSED_FROM));
         Page {
             subscribers,
-            next: if is_more { Some(Cursor(next)) } else { refused },
+            next: if is_more {
+                Some(Cursor(next))
+            } else {
+                refused.or(self.first_ended(filter))
+            },
         }
     }
 
@@ -102,12 +117,7 @@ impl Bindings {
             return None;
         }
         let view = self.view(links, at, |_, binding| {
-            is_lease_meant(
-                filter,
-                binding.prefix,
-                BindingState::Active,
-                Origin::Snooped,
-            )
+            is_lease_meant(filter, binding.prefix, BindingState::Active, binding.origin)
         });
         if self.refused.len() == 0 {
             return view;
@@ -141,8 +151,64 @@ impl Bindings {
         Page {
             subscribers,
             // The list is far shorter than the rest of the numbers.
-            next: is_more.then_some(Cursor(REFUSED_FROM + next as u32)),
+            next: is_more
+                .then_some(Cursor(REFUSED_FROM + next as u32))
+                .or(self.first_ended(filter)),
         }
+    }
+
+    /// Where the removals begin, if the filter may mean any.
+    fn first_ended(&self, filter: &Filter) -> Option<Cursor> {
+        let is_meant = filter.state.is_some_and(|it| it != BindingState::Active);
+        (is_meant && self.endings.len() > 0).then_some(Cursor(ENDED_FROM))
+    }
+
+    fn ended_page(&self, links: &Links, filter: &Filter, from: Cursor, limit: usize) -> Page {
+        let first = from.0 - ENDED_FROM;
+        let looked_at = u32::try_from(limit.saturating_mul(LOOKED_AT_PER_CLIENT));
+        let end = self.endings.end();
+        let stop = first.saturating_add(looked_at.unwrap_or(u32::MAX)).min(end);
+        let mut subscribers = Vec::new();
+        let mut next = first;
+        while next < stop && subscribers.len() < limit {
+            subscribers.extend(self.ended_view(links, filter, next));
+            next += 1;
+        }
+        Page {
+            subscribers,
+            next: (next < end).then_some(Cursor(ENDED_FROM + next)),
+        }
+    }
+
+    /// A removal that matches, as the one lease of its client.
+    fn ended_view(&self, links: &Links, filter: &Filter, at: u32) -> Option<SubscriberView> {
+        let ended = self.endings.get(at)?;
+        let state = match ended.how {
+            Ending::Expired => BindingState::Expired,
+            Ending::Released | Ending::Cleared => BindingState::Released,
+            Ending::Declined => BindingState::Declined,
+        };
+        let is_meant = is_client_meant(filter, ended.link, &ended.duid, ended.place)
+            && is_lease_meant(filter, ended.prefix, state, ended.origin);
+        is_meant.then(|| SubscriberView {
+            bindings: vec![BindingView {
+                ia_type: ended.ia_type,
+                iaid: ended.iaid,
+                prefix: ended.prefix,
+                state,
+                origin: ended.origin,
+                snooped_by: ended.snooped_by,
+                server_duid: Vec::new(),
+                server_address: Ipv6Addr::UNSPECIFIED,
+                t1_secs: 0,
+                t2_secs: 0,
+                cltt: ended.ended_at,
+                preferred_until: ended.ended_at,
+                valid_until: ended.ended_at,
+                route: RouteState::Disabled,
+            }],
+            ..bare_view(links, ended.link, &ended.duid, ended.place)
+        })
     }
 
     /// Adds the leases over a limit of a client; `None` where it has none at all then.

@@ -10,7 +10,7 @@ use core::net::Ipv6Addr;
 use relay_common::net::{MacAddr, TPID_8021AD, TPID_8021Q, VlanTag, VlanTags};
 
 use crate::config::{Access, RelayConfig};
-use crate::types::{AccessId, IfIndex, ServerId};
+use crate::types::{AccessId, AccessLink, IfIndex, Prefix, ServerId};
 use crate::wire::iana;
 use crate::wire::relay_msg::write_option;
 
@@ -149,6 +149,10 @@ pub(crate) struct Links {
     servers: Vec<(Ipv6Addr, Option<IfIndex>)>,
     has_multicast_server: bool,
     core: Vec<IfIndex>,
+    relay_id: Vec<u8>,
+    server_addresses: BTreeMap<ServerId, Ipv6Addr>,
+    /// On-link networks of access interfaces.
+    networks: Vec<(Prefix, AccessId)>,
 }
 
 impl Links {
@@ -172,9 +176,22 @@ impl Links {
             has_multicast_server: config.servers.iter().any(|s| s.address.is_multicast()),
             servers,
             core: config.core.clone(),
+            relay_id: config.relay_id.clone(),
+            server_addresses: config
+                .servers
+                .iter()
+                .map(|it| (it.id, it.address))
+                .collect(),
+            networks: Vec::new(),
         };
         for access in &config.access {
             this.add(Link::new(access.clone(), config));
+        }
+        for (ifindex, network) in &config.routes.networks {
+            if let Some(link) = this.by_ifindex(*ifindex) {
+                let access = link.access.id;
+                this.networks.push((*network, access));
+            }
         }
         this
     }
@@ -211,6 +228,48 @@ impl Links {
     /// The access interface with this number.
     pub(crate) fn by_id(&self, id: AccessId) -> Option<&Link> {
         self.links.get(*self.by_id.get(&id)?)
+    }
+
+    /// The access interface in whose networks an address lies, the longest first.
+    pub(crate) fn on_link(&self, address: Ipv6Addr) -> Option<AccessId> {
+        let networks = self.networks.iter();
+        let around = networks.filter(|(network, _)| network.contains(address));
+        let longest = around.max_by_key(|(network, _)| network.bits());
+        longest.map(|(_, access)| *access)
+    }
+
+    /// What servers know this relay by; empty where nothing is sent.
+    pub(crate) fn relay_id(&self) -> &[u8] {
+        &self.relay_id
+    }
+
+    /// What servers know our links by.
+    pub(crate) fn link_addresses(&self) -> impl Iterator<Item = Ipv6Addr> {
+        let all = self.links.iter().map(|link| link.access.link_address);
+        all.filter(|address| !address.is_unspecified() && !is_link_local(*address))
+    }
+
+    /// Where a configured server is.
+    pub(crate) fn server_address(&self, id: ServerId) -> Option<Ipv6Addr> {
+        self.server_addresses.get(&id).copied()
+    }
+
+    /// Whether servers know this relay by it.
+    pub(crate) fn is_relay_id(&self, duid: &[u8]) -> bool {
+        !duid.is_empty() && *duid == *self.relay_id
+    }
+
+    /// Appends the data of Remote-Id for a client, where one is sent.
+    pub(crate) fn write_remote_id(
+        &self,
+        out: &mut Vec<u8>,
+        link: AccessLink,
+        mac: Option<MacAddr>,
+    ) {
+        let template = self.by_id(link.access).and_then(|it| it.remote_id.as_ref());
+        if let Some(template) = template.filter(|it| it.applies(mac, link.vlans)) {
+            template.write(out, mac, link.vlans);
+        }
     }
 
     /// The link that an answer is for: by Interface-Id where there is one, else by link-address.

@@ -31,7 +31,7 @@ pub(super) fn lease(ia: &Ia<'_>, option: &LeaseOption) -> Option<Lease> {
 
 /// The prefix with its host bits masked, unless it is nothing that anyone can be routed to.
 // req: SNP-33
-fn routable(address: Ipv6Addr, bits: u8) -> Option<Prefix> {
+pub(crate) fn routable(address: Ipv6Addr, bits: u8) -> Option<Prefix> {
     let prefix = Prefix::new(address, bits).filter(|_| bits != 0)?;
     let reserved = [
         Prefix::new(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)?,

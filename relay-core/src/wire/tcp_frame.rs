@@ -62,6 +62,13 @@ impl FrameReader {
         Some(Message::new(message).map_err(|_| FrameError { message_size }))
     }
 
+    /// Whether bytes wait behind the next message, which is whole.
+    pub fn has_more(&self) -> bool {
+        let waiting = self.bytes.get(self.at..).unwrap_or_default();
+        let next = waiting.split_first_chunk::<SIZE_BYTES>();
+        next.is_some_and(|(size, rest)| rest.len() > usize::from(u16::from_be_bytes(*size)))
+    }
+
     /// Whether no byte waits, not even of a message that is not whole yet.
     pub fn is_empty(&self) -> bool {
         self.at == self.bytes.len()

@@ -2,6 +2,7 @@
 //! asks for, how an answer reads and which exit code it is.
 
 mod http;
+mod leasequery;
 mod monitor;
 mod show;
 mod statistics;
@@ -74,9 +75,15 @@ pub fn run(place: &Place, verb: Verb) -> Result<(), Failure> {
             Verb::Monitor { json } => monitor::run(&daemon, json).await,
             Verb::Top => top::run(&daemon).await,
             Verb::Clear { json, what } => clear(&daemon, json, what).await,
-            Verb::Run | Verb::Check | Verb::Completions { .. } | Verb::Man { .. } => Err(
-                Failure::Usage("this verb does not ask the daemon".to_owned()),
-            ),
+            Verb::Request { json, what } => leasequery::request(&daemon, json, what).await,
+            Verb::Ready { json } => leasequery::ready(&daemon, json).await,
+            Verb::Run
+            | Verb::Check
+            | Verb::Tls { .. }
+            | Verb::Completions { .. }
+            | Verb::Man { .. } => Err(Failure::Usage(
+                "this verb does not ask the daemon".to_owned(),
+            )),
         }
     })
 }

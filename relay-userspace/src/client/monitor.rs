@@ -100,6 +100,21 @@ pub(super) fn text(event: &Event) -> String {
         EventKind::Configuration { event, reason } => {
             format!("{time} configuration {event}{}", because(reason))
         }
+        EventKind::Neighbor {
+            event,
+            name,
+            role,
+            reason,
+        } => format!(
+            "{time} neighbor {event} {name} as {role}{}",
+            because(reason)
+        ),
+        EventKind::Readiness { event, reason } => format!("{time} readiness {event}: {reason}"),
+        EventKind::Certificate {
+            event,
+            name,
+            not_after,
+        } => format!("{time} certificate {event} {name}: ends {not_after}"),
         EventKind::Lost { events } => {
             format!("{time} lost {events} events: this monitor was too slow")
         }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::Failure;
 use super::http::{Daemon, parse};
+use super::leasequery;
 use super::table::{Kind, Table};
 use crate::cli::{Filters, Show, Shown};
 use crate::control::documents::{InterfaceJson, ServerJson, Statistics, Version};
@@ -23,6 +24,8 @@ pub(super) async fn run(daemon: &Daemon, show: Show) -> Result<(), Failure> {
     let (path, words) = match &show.what {
         Shown::Subscribers { filter, .. } => ("/v1/subscribers", words(filter)),
         Shown::Bindings { filter } => ("/v1/bindings", words(filter)),
+        Shown::ActiveLeasequery { what } => leasequery::resource(what),
+        Shown::Digest => ("/v1/digest", Vec::new()),
         Shown::Routes { diff: false } => ("/v1/routes", Vec::new()),
         Shown::Routes { diff: true } => ("/v1/routes", vec![("diff", "true".to_owned())]),
         Shown::Interfaces => ("/v1/interfaces", Vec::new()),
@@ -60,6 +63,8 @@ pub(super) fn render(what: &Shown, answer: &[u8], colour: bool) -> Result<String
             }
         }
         Shown::Bindings { .. } => bindings(&parse::<Bindings>(answer)?.bindings, colour),
+        Shown::ActiveLeasequery { what } => leasequery::render(what, answer, colour)?,
+        Shown::Digest => leasequery::digest(answer, colour)?,
         Shown::Routes { diff: false } => routes(parse::<Routes>(answer)?.routes, colour),
         Shown::Routes { diff: true } => differences(parse(answer)?, colour),
         Shown::Interfaces => interfaces(parse::<Interfaces>(answer)?.interfaces, colour),
@@ -218,7 +223,7 @@ pub(super) fn age(secs: u64) -> String {
 }
 
 /// Nothing, not even a header, for an empty table.
-fn unless_empty(table: &Table, colour: bool) -> String {
+pub(super) fn unless_empty(table: &Table, colour: bool) -> String {
     if table.is_empty() {
         return String::new();
     }

@@ -124,7 +124,11 @@ fn shrink(text: &str, room: usize) -> String {
 fn paint(cell: &str, kind: Kind, is_header: bool) -> String {
     let code = match (is_header, kind, cell) {
         (true, ..) => "1",
-        (_, Kind::State, "failed" | "silent" | "absent" | "declined" | "down" | "no") => "31",
+        (
+            _,
+            Kind::State,
+            "failed" | "silent" | "absent" | "declined" | "down" | "no" | "backoff",
+        ) => "31",
         (_, Kind::State, "pending" | "expired" | "released" | "unknown") => "33",
         (_, Kind::State, "installed" | "active" | "answering" | "up") => "32",
         _ => return cell.to_owned(),

@@ -20,6 +20,9 @@ use crate::control::view::{
 use crate::control::{BindError, ControlContext, bind, serve};
 use crate::counters::{Counters, Direction};
 use crate::events::{EventKind, Events};
+use crate::leasequery::Connections;
+use crate::leasequery::ready::starting;
+use crate::leasequery::tls::Clock;
 use crate::testing::{ObservedBy, interfaces, relay_of, subscriber, surroundings};
 use crate::wall_time::boot_now;
 use crate::watchers::Watchers;
@@ -119,7 +122,6 @@ fn daemon_with(clients: u32) -> Running {
     let counters = Arc::new(Counters::default());
     let context = ControlContext {
         watchers: Watchers::new(relay.clone()),
-        relay,
         counters: Arc::clone(&counters),
         config: watch::channel(Arc::new(config)).1,
         interfaces: watch::channel(Arc::new(interfaces())).1,
@@ -127,6 +129,15 @@ fn daemon_with(clients: u32) -> Running {
         routes: Arc::new(ThreeRoutes),
         dataplane: Arc::new(NoDataplane),
         store: Arc::new(crate::store::Status::off("no store here".to_owned())),
+        ready: watch::channel(starting()).1,
+        connections: Connections::new(
+            tokio::runtime::Handle::current(),
+            relay.clone(),
+            Clock {
+                not_before: std::time::SystemTime::UNIX_EPOCH,
+            },
+        ),
+        relay,
         events: Events::new(counters),
         started: jiff::Timestamp::now(),
     };
@@ -243,11 +254,11 @@ async fn filter_by_duid_reaches_the_relay_thread() {
 }
 
 #[tokio::test]
-async fn origin_of_a_later_release_matches_nothing() {
+async fn origin_of_a_peer_that_nobody_knows_matches_nothing() {
     let running = daemon_with(3);
 
     let document = running
-        .json("/v1/bindings?origin=active-leasequery:r2")
+        .json("/v1/bindings?origin=active-leasequery:r9")
         .await;
 
     assert_eq!(document["bindings"].as_array().unwrap().len(), 0);

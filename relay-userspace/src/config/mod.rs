@@ -3,17 +3,20 @@
 //! [`Config`] is what `twinrelay.toml` says after every check that can be made without looking at
 //! the kernel. It must not know how the daemon is built.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 
 use relay_core::types::Prefix;
 
 pub mod diagnostics;
 mod later;
+mod leasequery;
 mod reader;
 mod sections;
 mod together;
 mod values;
+
+pub use leasequery::CompleteTls;
 
 use diagnostics::Report;
 use std::path::Path;
@@ -74,6 +77,8 @@ fn read(root: &reader::Table<'_>) -> Config {
     let servers: Vec<_> = tables(root, "server", sections::server);
     let access: Vec<_> = tables(root, "access", sections::access);
     let core: Vec<_> = tables(root, "core", sections::core);
+    let leasequery = leasequery::active_leasequery(root);
+    let tls = leasequery::tls(root);
     let config = Config {
         relay,
         routes: sections::routes(root),
@@ -83,12 +88,15 @@ fn read(root: &reader::Table<'_>) -> Config {
         servers: servers.iter().map(|s| s.section.clone()).collect(),
         access: access.iter().map(|a| a.section.clone()).collect(),
         core: core.iter().map(sections::core_section).collect(),
+        active_leasequery: leasequery.section.clone(),
+        tls: tls.section.clone(),
     };
-    later::active_leasequery(root);
-    later::tls(root);
     together::needed(root, &access, &core);
     together::unique(root.faults(), &servers, &access, &core);
     together::references(root.faults(), &servers, &access, &core);
+    let source = config.relay.source_address;
+    leasequery::together(root.faults(), &leasequery, &access, source);
+    leasequery::certificates(root.faults(), &config, &leasequery, &tls);
     root.finish();
     config
 }
@@ -124,6 +132,18 @@ pub struct Config {
     pub metrics: MetricsSection,
     /// `[log]`.
     pub log: LogSection,
+    /// `[active_leasequery]`.
+    pub active_leasequery: ActiveLeasequerySection,
+    /// `[tls]`.
+    pub tls: TlsSection,
+}
+
+impl Config {
+    /// Whether some session will be over TLS.
+    pub fn needs_tls(&self) -> bool {
+        let section = &self.active_leasequery;
+        section.enabled && section.peers.iter().any(|peer| peer.is_secure)
+    }
 }
 
 /// `[relay]`.
@@ -173,8 +193,59 @@ pub struct ServerSection {
     pub port: u16,
     /// Present where the address is link-local or multicast.
     pub interface: Option<String>,
-    /// Accepted and kept for the leasequery part.
+    /// Bindings are recovered from it at the start, by Bulk Leasequery (RFC 5460).
     pub bulk_leasequery: bool,
+}
+
+/// `[active_leasequery]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ActiveLeasequerySection {
+    /// Peers are asked and answered.
+    pub enabled: bool,
+    /// Where peers connect to.
+    pub listen: Vec<SocketAddrV6>,
+    /// ACTIVE_LQ_RCV_TIMEOUT.
+    pub receive_timeout_secs: u32,
+    /// ACTIVE_LQ_SEND_TIMEOUT.
+    pub send_timeout_secs: u32,
+    /// ACTIVE_LQ_IDLE_TIMEOUT.
+    pub idle_timeout_secs: u32,
+    /// BULK_LQ_MAX_CONNS.
+    pub max_connections: usize,
+    /// How long ended bindings are remembered at least.
+    pub history_secs: u32,
+    /// Other relays.
+    pub peers: Vec<PeerSection>,
+}
+
+/// `[[active_leasequery.peer]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerSection {
+    /// Unique.
+    pub name: String,
+    /// Where it is, and from where it connects; unique.
+    pub address: Ipv6Addr,
+    /// TCP port that it listens on.
+    pub port: u16,
+    /// TLS, or clear text where the file allows it.
+    pub is_secure: bool,
+    /// Its certificate bears this name.
+    pub tls_name: String,
+    /// Equal Interface-Ids mean the same link on both relays.
+    pub has_shared_interface_id: bool,
+    /// Its link-addresses, and the access interfaces of ours that they mean.
+    pub links: Vec<(Ipv6Addr, String)>,
+}
+
+/// `[tls]`.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct TlsSection {
+    /// Ours.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// Those who sign for peers.
+    pub ca: Option<PathBuf>,
 }
 
 /// How DHCPv6 is captured on an access interface.

@@ -83,7 +83,13 @@ pub(super) fn server(table: Table<'_>) -> Option<Server> {
     let name = table.parsed("name", values::NAME, values::name);
     let port = table.integer("port", 1..=u16::MAX, 547);
     let interface = table.parsed("interface", values::INTERFACE, values::interface);
-    let bulk_leasequery = later::server(&table);
+    let bulk_leasequery = table.boolean("bulk_leasequery", false);
+    if bulk_leasequery && address.as_ref().is_some_and(|it| it.value.is_multicast()) {
+        let message = "`bulk_leasequery` asks one server, not a group".to_owned();
+        let expected = "false, or a `[[server]]` with a unicast address";
+        let span = table.span_of("bulk_leasequery");
+        table.faults().error(&span, message, expected);
+    }
     let address = address.and_then(|address| {
         let scoped = address.value.is_unicast_link_local() || address.value.is_multicast();
         if scoped && interface.is_none() && !table.has("interface") {

@@ -53,6 +53,15 @@ fn whole_file_with_defaults_written_out_equals_the_smallest() {
 
     let mut smallest = check(SMALLEST).expect("it is sound").config;
     smallest.servers[0].name = "kea-a".to_owned();
+    smallest.active_leasequery.peers = vec![PeerSection {
+        name: "r2".to_owned(),
+        address: "2001:db8:ff::2".parse().unwrap(),
+        port: 547,
+        is_secure: true,
+        tls_name: "r2".to_owned(),
+        has_shared_interface_id: false,
+        links: Vec::new(),
+    }];
     assert_eq!(loaded.config, smallest);
 }
 
@@ -83,6 +92,9 @@ fn colour_is_only_in_the_coloured_text() {
     assert!(report.render(true).contains('\u{1b}'));
     assert!(!report.render(false).contains('\u{1b}'));
 }
+
+/// A peer over TLS.
+const PEER: &str = "[[active_leasequery.peer]]\nname = \"r2\"\naddress = \"2001:db8:ff::2\"\n";
 
 /// Each case is the smallest file with some lines before and after it.
 macro_rules! told {
@@ -144,9 +156,18 @@ told! {
     remote_id_without_value_is_refused: "", "[[access]]\ninterface = \"a\"\nremote_id = { enterprise = 32473 }\n";
     remote_id_with_an_unknown_placeholder_is_refused: "", "[[access]]\ninterface = \"a\"\nremote_id = { enterprise = 32473, value = \"{mac}-{port}\" }\n";
     echo_request_that_is_no_option_code_is_refused: "", "[[access]]\ninterface = \"a\"\necho_request = [37, 65536]\n";
-    active_leasequery_switched_on_is_not_in_this_release: "[active_leasequery]\nenabled = true\n", "";
+    active_leasequery_without_a_peer_is_warned_of: "[active_leasequery]\nenabled = true\n", "";
+    peer_over_tls_without_certificates_is_refused: "[active_leasequery]\nenabled = true\n", PEER;
+    certificates_that_are_not_there_are_refused: "[active_leasequery]\nenabled = true\n[tls]\ncertificate = \"/nonexistent/r1.pem\"\nkey = \"/nonexistent/r1.key\"\nca = \"/nonexistent/ca.pem\"\n", PEER;
+    certificates_are_not_looked_at_while_leasequery_is_off: "[tls]\ncertificate = \"/nonexistent/r1.pem\"\n", PEER;
+    peer_named_and_addressed_twice_is_refused: "", format!("{PEER}{PEER}");
+    peer_with_our_own_address_is_refused: "[relay]\nsource_address = \"2001:db8:ff::2\"\n", PEER;
+    peer_with_a_name_that_no_certificate_bears_is_refused: "", "[[active_leasequery.peer]]\nname = \"r:2\"\naddress = \"2001:db8:ff::2\"\n";
+    links_to_an_unknown_interface_and_twice_are_refused: "", format!("{PEER}links = [{{ peer = \"2001:db8:1::1\", interface = \"acc9\" }}, {{ peer = \"2001:db8:1::1\", interface = \"acc0\" }}]\n");
+    timers_below_their_defaults_are_warned_of: "[active_leasequery]\nreceive_timeout = 60\nidle_timeout = 10\n", "";
+    listen_on_an_ipv4_address_is_refused: "[active_leasequery]\nlisten = [\"0.0.0.0:547\"]\n", "";
     active_leasequery_peer_without_tls_needs_a_second_step: "", "[[active_leasequery.peer]]\nname = \"r2\"\naddress = \"2001:db8:ff::2\"\ntls = \"off\"\n";
-    bulk_leasequery_switched_on_is_not_in_this_release: "", "[[server]]\naddress = \"2001:db8:ff::12\"\nbulk_leasequery = true\n";
+    bulk_leasequery_of_a_group_is_refused: "", "[[server]]\naddress = \"ff05::1:3\"\ninterface = \"core0\"\nbulk_leasequery = true\n";
     binding_log_that_grows_for_a_century_is_refused: "[relay]\nbinding_log = \"/var/log/leases\"\nbinding_log_age = 3153600000\n", "";
     source_guard_switched_on_is_not_in_this_release: "", "[[access]]\ninterface = \"a\"\nsource_guard = \"monitor\"\n";
     anti_loop_switched_on_is_not_in_this_release: "", "[[access]]\ninterface = \"a\"\nanti_loop = \"icmp\"\n";

@@ -128,7 +128,7 @@ fn repeated<'a, T: PartialEq + std::fmt::Display + 'a>(
     }
 }
 
-fn again(
+pub(super) fn again(
     faults: &Faults,
     message: String,
     span: &Range<usize>,

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use relay_core::effect::BindingAction;
 use relay_core::error::{Discard, Notice};
-use relay_core::types::{AccessId, IfIndex};
+use relay_core::types::IfIndex;
 use relay_core::view::TableSummary;
 use relay_core::wire::iana::message_type_name;
 use serde::{Deserialize, Serialize};
 
 use super::ControlContext;
-use super::json::access_name;
 use super::servers::{ServerHealth, totals};
 use crate::counters::{
     Counter, Counters, Direction, LATENCY_BOUNDS_MICROS, PortCounters, ShellDrop,
@@ -104,6 +103,8 @@ pub struct BindingCount {
     /// `IA_NA`, `IA_TA`, `IA_PD`.
     #[serde(rename = "type")]
     pub ia_type: String,
+    /// As in `show bindings`.
+    pub origin: String,
     /// How many.
     pub count: usize,
 }
@@ -318,8 +319,7 @@ pub(super) fn statistics(context: &ControlContext, summary: &TableSummary) -> St
         .clone();
     let dataplane = context.dataplane.read();
     let surroundings = Arc::clone(&context.surroundings.borrow());
-    let names = &surroundings.access_names;
-    let name_of = |access: AccessId| names.get(usize::from(access.0)).cloned();
+    let names = &surroundings.names;
     Statistics {
         messages: ports.iter().flat_map(|port| messages(port)).collect(),
         drops: ports.iter().flat_map(|port| drops(port)).collect(),
@@ -328,9 +328,10 @@ pub(super) fn statistics(context: &ControlContext, summary: &TableSummary) -> St
         bindings: summary
             .active
             .iter()
-            .map(|(access, ia_type, count)| BindingCount {
-                interface: access_name(&name_of, *access),
+            .map(|(access, ia_type, origin, count)| BindingCount {
+                interface: names.access(*access),
                 ia_type: ia_type.name().to_owned(),
+                origin: names.origin(*origin),
                 count: *count,
             })
             .collect(),
@@ -518,4 +519,5 @@ pub(super) fn clear_statistics(counters: &Counters) {
     counters.events_lost.clear();
     counters.binding_log_skipped.clear();
     counters.route_queue_overflows.clear();
+    counters.leasequery_refused.iter().for_each(Counter::clear);
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use relay_common::net::MacAddr;
 use relay_core::input::Clear;
 use relay_core::types::{AccessId, Prefix};
-use relay_core::view::{BindingState, Filter, Origin};
+use relay_core::view::{BindingState, Filter};
 
 use super::ControlContext;
-use super::json::{origin_name, parse_hex};
+use super::json::parse_hex;
+use crate::names::read_origin;
 
 /// Why a question cannot be asked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -32,7 +33,7 @@ pub(super) enum FilterError {
 pub(super) struct Asked {
     pub filter: Filter,
     pub limit: Option<usize>,
-    /// No lease can match: an origin that this release has not.
+    /// No lease can match: nobody of that name has told us any.
     pub nothing: bool,
 }
 
@@ -50,11 +51,11 @@ impl Asked {
                 "duid" => filter.duid = Some(parse_hex(value).ok_or_else(bad)?),
                 "mac" => filter.mac = Some(mac(value).ok_or_else(bad)?),
                 "state" => filter.state = Some(state(value).ok_or_else(bad)?),
-                "origin" if value == origin_name(Origin::Snooped) => {
-                    filter.origin = Some(Origin::Snooped);
+                "origin" => {
+                    read_origin(value).ok_or_else(bad)?;
+                    filter.origin = context.surroundings.borrow().names.origin_by_name(value);
+                    asked.nothing = filter.origin.is_none();
                 }
-                "origin" if is_later_origin(value) => asked.nothing = true,
-                "origin" => return Err(bad()),
                 "limit" => asked.limit = Some(value.parse().map_err(|_| bad())?),
                 _ => return Err(FilterError::UnknownKey(key.clone())),
             }
@@ -102,10 +103,4 @@ fn state(text: &str) -> Option<BindingState> {
     [Active, Expired, Released, Declined]
         .into_iter()
         .find(|state| state.name() == text)
-}
-
-/// The further origins that the interface knows.
-fn is_later_origin(text: &str) -> bool {
-    let kinds = ["active-leasequery:", "bulk-leasequery:", "leasequery:"];
-    kinds.iter().any(|kind| text.starts_with(kind))
 }

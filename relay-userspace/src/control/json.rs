@@ -7,10 +7,11 @@ use std::net::Ipv6Addr;
 use relay_common::net::VlanTags;
 use relay_core::input::RouteRefusal;
 use relay_core::time::Instant;
-use relay_core::types::{AccessId, IaType};
-use relay_core::view::{BindingView, Origin, RouteState, SubscriberView};
+use relay_core::types::IaType;
+use relay_core::view::{BindingView, RouteState, SubscriberView};
 use serde::{Deserialize, Serialize};
 
+use crate::names::Names;
 use crate::wall_time::WallTime;
 
 /// A client with its leases: an element of `show subscribers`.
@@ -69,7 +70,7 @@ pub struct LeaseFields {
     pub prefix: String,
     /// `active`, `expired`, `released`, `declined`.
     pub state: String,
-    /// `snooped`.
+    /// `snooped`, `active-leasequery:NAME`, `bulk-leasequery:NAME`, `leasequery:NAME`.
     pub origin: String,
     /// Address of the server that gave it.
     pub server: Ipv6Addr,
@@ -88,23 +89,18 @@ pub struct LeaseFields {
     pub route_error: Option<String>,
 }
 
-/// The name of an access interface; one that a reload removed shows its number.
-pub fn access_name(name_of: &impl Fn(AccessId) -> Option<String>, access: AccessId) -> String {
-    name_of(access).unwrap_or_else(|| format!("access#{}", access.0))
-}
-
 /// A client and all its leases.
 pub fn subscriber_row(
     clock: &WallTime,
-    interface: &str,
+    names: &Names,
     subscriber: &SubscriberView,
 ) -> SubscriberRow {
     SubscriberRow {
-        client: client_fields(interface, subscriber),
+        client: client_fields(names, subscriber),
         bindings: subscriber
             .bindings
             .iter()
-            .map(|binding| lease_fields(clock, binding))
+            .map(|binding| lease_fields(clock, names, binding))
             .collect(),
     }
 }
@@ -112,21 +108,21 @@ pub fn subscriber_row(
 /// One lease with its client.
 pub fn binding_row(
     clock: &WallTime,
-    interface: &str,
+    names: &Names,
     subscriber: &SubscriberView,
     binding: &BindingView,
 ) -> BindingRow {
     BindingRow {
-        client: client_fields(interface, subscriber),
-        lease: lease_fields(clock, binding),
+        client: client_fields(names, subscriber),
+        lease: lease_fields(clock, names, binding),
     }
 }
 
 /// The client part.
-pub fn client_fields(interface: &str, subscriber: &SubscriberView) -> ClientFields {
+pub fn client_fields(names: &Names, subscriber: &SubscriberView) -> ClientFields {
     ClientFields {
         duid: colon_hex(&subscriber.duid),
-        interface: interface.to_owned(),
+        interface: names.access(subscriber.link.access),
         vlans: vids(&subscriber.link.vlans),
         link_address: subscriber.link_address,
         client_address: subscriber.client_address,
@@ -138,14 +134,14 @@ pub fn client_fields(interface: &str, subscriber: &SubscriberView) -> ClientFiel
 }
 
 /// The lease part.
-pub fn lease_fields(clock: &WallTime, binding: &BindingView) -> LeaseFields {
+pub fn lease_fields(clock: &WallTime, names: &Names, binding: &BindingView) -> LeaseFields {
     let (route, route_error) = route_text(binding.route);
     LeaseFields {
         ia_type: binding.ia_type.name().to_owned(),
         iaid: binding.iaid.0,
         prefix: binding.prefix.to_string(),
         state: binding.state.name().to_owned(),
-        origin: origin_name(binding.origin).to_owned(),
+        origin: names.origin(binding.origin),
         server: binding.server_address,
         cltt: clock.rfc3339(binding.cltt),
         preferred_until: clock.rfc3339(binding.preferred_until),
@@ -154,13 +150,6 @@ pub fn lease_fields(clock: &WallTime, binding: &BindingView) -> LeaseFields {
             .then(|| clock.until(binding.valid_until).as_secs()),
         route: route.to_owned(),
         route_error,
-    }
-}
-
-/// The label of an origin.
-pub fn origin_name(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Snooped => "snooped",
     }
 }
 
@@ -186,6 +175,7 @@ pub fn refusal_text(refusal: RouteRefusal) -> String {
         RouteRefusal::NoInterface => "the access interface does not exist".to_owned(),
         RouteRefusal::Superseded => "leased again later, to another client".to_owned(),
         RouteRefusal::NotFirstHop => "the client is behind another relay".to_owned(),
+        RouteRefusal::NotMapped => "a peer told it, and its link is none of ours".to_owned(),
         RouteRefusal::ClientLimit => "over max_leases_per_client".to_owned(),
         RouteRefusal::InterfaceLimit => "over max_leases_per_interface".to_owned(),
         RouteRefusal::TableFull => "over max_bindings".to_owned(),

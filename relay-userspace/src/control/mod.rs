@@ -8,6 +8,7 @@ mod alarms;
 pub mod documents;
 mod filter;
 pub mod json;
+pub mod leasequery;
 mod server;
 mod servers;
 mod socket;
@@ -18,6 +19,7 @@ use std::io;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use relay_core::alq::Readiness;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,7 @@ use crate::counters::Counters;
 use crate::events::Events;
 use crate::handle::{RelayHandle, Surroundings};
 use crate::interfaces::InterfaceTable;
+use crate::leasequery::Connections;
 use crate::store::Status;
 use crate::watchers::Watchers;
 use view::{DataplaneView, RoutesView};
@@ -52,6 +55,10 @@ pub struct ControlContext {
     pub dataplane: Arc<dyn DataplaneView>,
     /// For `show statistics`.
     pub store: Arc<Status>,
+    /// Whether this relay may attract traffic.
+    pub ready: watch::Receiver<Readiness>,
+    /// Their certificates.
+    pub connections: Connections,
     /// For `monitor`.
     pub events: Events,
     /// Those who run it.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::filter::{Asked, FilterError};
 use super::servers::ServerHealth;
-use super::{ControlContext, documents, filter, stream};
+use super::{ControlContext, documents, filter, leasequery, stream};
 use crate::handle::{Command, RelayBusy};
 
 /// What the handlers share.
@@ -52,13 +52,17 @@ impl From<FilterError> for Refusal {
 }
 
 impl Refusal {
+    pub(super) fn new(status: StatusCode, message: String) -> Self {
+        Self(status, message)
+    }
+
     pub(super) fn busy(message: &str) -> Self {
         Self(StatusCode::SERVICE_UNAVAILABLE, message.to_owned())
     }
 }
 
-type Words = Query<BTreeMap<String, String>>;
-type Answer<T> = Result<T, Refusal>;
+pub(super) type Words = Query<BTreeMap<String, String>>;
+pub(super) type Answer<T> = Result<T, Refusal>;
 
 /// All resources.
 pub(super) fn router(shared: Shared) -> Router {
@@ -71,6 +75,24 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/statistics", get(statistics))
         .route("/v1/version", get(version))
         .route("/v1/events", get(events))
+        .route(
+            "/v1/active-leasequery/neighbors",
+            get(leasequery::neighbors),
+        )
+        .route(
+            "/v1/active-leasequery/statistics",
+            get(leasequery::statistics),
+        )
+        .route("/v1/digest", get(leasequery::digest))
+        .route("/v1/ready", get(leasequery::ready))
+        .route(
+            "/v1/request/active-leasequery/resync",
+            post(leasequery::resync),
+        )
+        .route(
+            "/v1/request/bulk-leasequery",
+            post(leasequery::query_server),
+        )
         .route("/v1/clear/binding", post(clear_binding))
         .route("/v1/clear/statistics", post(clear_statistics))
         .fallback(unknown)

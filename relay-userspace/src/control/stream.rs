@@ -7,7 +7,6 @@ use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use relay_core::input::RouteRefusal;
-use relay_core::types::AccessId;
 use relay_core::view::{Cursor, Filter, Page, RouteState, SubscriberView};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -15,10 +14,11 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::ControlContext;
 use super::filter::Asked;
-use super::json::{access_name, binding_row, refusal_text, subscriber_row};
+use super::json::{binding_row, refusal_text, subscriber_row};
 use super::server::{Refusal, Shared};
 use super::view::{Difference, RouteKind, RouteRow, RouteRowState, Side};
 use crate::handle::{Command, RelayBusy};
+use crate::names::Names;
 use crate::wall_time::WallTime;
 
 /// Clients that the relay thread copies between two batches of packets.
@@ -149,11 +149,10 @@ pub(super) async fn subscribers(
     context: &ControlContext,
     asked: Asked,
 ) -> Result<Response, Refusal> {
-    let names = Names::of(context);
+    let names = context.surroundings.borrow().names.clone();
     pages(context, asked, "subscribers", move |clock, page, list| {
         for subscriber in &page.subscribers {
-            let interface = names.name(subscriber.link.access);
-            list.push(&subscriber_row(clock, &interface, subscriber));
+            list.push(&subscriber_row(clock, &names, subscriber));
         }
     })
     .await
@@ -161,31 +160,15 @@ pub(super) async fn subscribers(
 
 /// Leases with their clients folded in.
 pub(super) async fn bindings(context: &ControlContext, asked: Asked) -> Result<Response, Refusal> {
-    let names = Names::of(context);
+    let names = context.surroundings.borrow().names.clone();
     pages(context, asked, "bindings", move |clock, page, list| {
         for subscriber in &page.subscribers {
-            let interface = names.name(subscriber.link.access);
             for binding in &subscriber.bindings {
-                list.push(&binding_row(clock, &interface, subscriber, binding));
+                list.push(&binding_row(clock, &names, subscriber, binding));
             }
         }
     })
     .await
-}
-
-/// Names of access interfaces, as they were when the answer began.
-struct Names(Vec<String>);
-
-impl Names {
-    fn of(context: &ControlContext) -> Self {
-        let surroundings = context.surroundings.borrow();
-        Self(surroundings.access_names.clone())
-    }
-
-    fn name(&self, access: AccessId) -> String {
-        let name_of = |access: AccessId| self.0.get(usize::from(access.0)).cloned();
-        access_name(&name_of, access)
-    }
 }
 
 /// Walks the table. The first page is awaited before the answer begins, so that a relay thread
@@ -260,7 +243,7 @@ pub(super) fn routes(context: &ControlContext) -> Response {
 /// wanted there.
 pub(super) fn differences(context: &ControlContext) -> Response {
     let (view, relay) = (Arc::clone(&context.routes), context.relay.clone());
-    let names = Names::of(context);
+    let names = context.surroundings.borrow().names.clone();
     let compared = context.counters.routes.compared_at.get();
     let compared = i64::try_from(compared).ok().filter(|at| *at > 0);
     let compared = compared.and_then(|at| jiff::Timestamp::from_second(at).ok());
@@ -319,7 +302,7 @@ fn not_wanted<'a>(
             side: Side::Wanted,
             prefix: binding.prefix.to_string(),
             gateway: Some(subscriber.client_address.to_string()),
-            interface: Some(names.name(subscriber.link.access)),
+            interface: Some(names.access(subscriber.link.access)),
             protocol: None,
             metric: None,
             state: RouteRowState::Failed,

@@ -5,6 +5,7 @@
 //! sockets of the route thread, privileges, relay thread, control socket, metrics, READY. At the
 //! end the other way round; routes stay, so that the next daemon finds them.
 
+mod leasequery;
 mod parts;
 pub mod privileges;
 mod reload;
@@ -30,7 +31,8 @@ use crate::state::{Kept, StateFile, make_relay_id};
 use crate::store::Opened;
 use crate::surroundings::{self, Joined, Numbers};
 use crate::watchers::Watchers;
-use parts::{BindingLogs, Metrics, RelayParts};
+use leasequery::Leasequery;
+use parts::{BindingLogs, Ends, Lines, Metrics, RelayParts};
 
 /// The relay thread did not take new surroundings: try again after this.
 const RETRY_SURROUNDINGS: Duration = Duration::from_millis(50);
@@ -51,6 +53,7 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
     }
     let config = Arc::new(loaded.config);
     let _lock = parts::lock(&config.relay.run_dir)?;
+    leasequery::not_ready(&config.relay.run_dir);
     let state = StateFile::new(&config.relay.state_dir);
     parts::prepare_folders(&config);
     crate::dataplane::learn_features(&config);
@@ -106,6 +109,7 @@ struct Daemon {
     parts: RelayParts,
     metrics: Metrics,
     binding_log: BindingLogs,
+    leasequery: Leasequery,
     events: Events,
     control: tokio::task::JoinHandle<std::io::Result<()>>,
     stop: CancellationToken,
@@ -152,6 +156,13 @@ impl Daemon {
             .iter()
             .for_each(|warning| tracing::warn!("{warning}"));
         let mut first = joined.surroundings.clone();
+        let lines = Lines::new()?;
+        let (leasequery, parts) = leasequery::prepare(&config, lines.relay.clone(), &store);
+        let ends = Ends {
+            store,
+            lines,
+            leasequery: parts,
+        };
         let parts = RelayParts::start(
             &config,
             first.clone(),
@@ -159,10 +170,10 @@ impl Daemon {
             &counters,
             &events,
             &mut numbers,
-            store,
+            ends,
         )?;
         // The store may remember interfaces that the configuration does not name.
-        first.access_names = numbers.access_names();
+        first.names = numbers.names();
         let (surroundings, _) = watch::channel(Arc::new(first));
         let (config_sender, _) = watch::channel(Arc::clone(&config));
         let stop = CancellationToken::new();
@@ -176,9 +187,13 @@ impl Daemon {
             dataplane: Arc::new(parts.dataplane.clone()),
             watchers: Watchers::new(parts.relay.clone()),
             store: Arc::clone(&parts.store),
+            ready: leasequery.ready.clone(),
+            connections: leasequery.connections.clone(),
             events: events.clone(),
             started: jiff::Timestamp::now(),
         };
+        let mut leasequery = Leasequery::start(leasequery, &context, &config, &stop);
+        leasequery.listen(&config, &surroundings.borrow());
         let mut metrics = Metrics::new(&context);
         metrics.listen(config.metrics.listen).await?;
         let mut binding_log = BindingLogs::new(&context);
@@ -199,6 +214,7 @@ impl Daemon {
             parts,
             metrics,
             binding_log,
+            leasequery,
             events,
             control,
             stop,
@@ -268,6 +284,7 @@ impl Daemon {
         self.surroundings
             .send_replace(Arc::new(joined.surroundings));
         self.deliver();
+        self.leasequery.listen(&config, &self.surroundings.borrow());
         self.tell_status();
     }
 
@@ -312,11 +329,12 @@ impl Daemon {
         ));
     }
 
-    /// Control first, so that nobody asks what is about to end; then relaying; then the routes
-    /// that it still caused.
+    /// Traffic is turned away first; then control, so that nobody asks what is about to end; then
+    /// relaying; then the routes that it still caused.
     async fn finish(mut self, ended: anyhow::Result<()>) -> anyhow::Result<()> {
         notify::stopping();
         tracing::info!("stopping; routes stay");
+        self.leasequery.turn_away().await;
         self.stop.cancel();
         self.metrics.stop();
         if !self.control.is_finished() {
@@ -325,6 +343,7 @@ impl Daemon {
         }
         let parts = self.parts;
         let stopped = tokio::task::spawn_blocking(move || parts.stop()).await;
+        self.leasequery.stop().await;
         // Last: what the other parts still did belongs into it.
         self.binding_log.write(None).await;
         let stopped = stopped.context("stop the threads")?;

@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::events::Events;
 use crate::handle::{COMMANDS_MAX, Command, RelayBusy, RelayHandle, Surroundings};
 use crate::lock::{DYING, FolderLock, Refused};
 use crate::metrics::{self, MetricsContext};
-use crate::relay_thread::{self, RelayThreadConfig, Spawned};
+use crate::relay_thread::{self, LeasequeryParts, RelayThreadConfig, Spawned};
 use crate::routes::{Prepared, Routes};
 use crate::store::{Clock, Opened, Options, StateDir, Status};
 use crate::surroundings::Numbers;
@@ -70,7 +70,35 @@ pub(super) fn source_toward(server: &Server) -> Option<Ipv6Addr> {
     }
 }
 
-/// Relay thread and route thread.
+/// Both ends of the way to the relay thread.
+pub(super) struct Lines {
+    pub(super) relay: RelayHandle,
+    wake: Arc<OwnedFd>,
+    commands: Receiver<Command>,
+}
+
+impl Lines {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
+            .context("make an eventfd")?;
+        let wake = Arc::new(OwnedFd::from(wake));
+        let (sender, commands) = sync_channel(COMMANDS_MAX);
+        Ok(Self {
+            relay: RelayHandle::new(sender, Arc::clone(&wake)),
+            wake,
+            commands,
+        })
+    }
+}
+
+/// What the relay thread is given by others.
+pub(super) struct Ends {
+    pub(super) store: Result<Opened, String>,
+    pub(super) lines: Lines,
+    pub(super) leasequery: LeasequeryParts,
+}
+
+/// Relay thread, route thread and the thread between them.
 pub(super) struct RelayParts {
     pub(super) relay: RelayHandle,
     pub(super) routes: Routes,
@@ -87,24 +115,30 @@ impl RelayParts {
         counters: &Arc<Counters>,
         events: &Events,
         numbers: &mut Numbers,
-        store: Result<Opened, String>,
+        ends: Ends,
     ) -> anyhow::Result<Self> {
-        let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
-            .context("make an eventfd")?;
-        let wake = Arc::new(OwnedFd::from(wake));
-        let (commands, receiver) = sync_channel(COMMANDS_MAX);
-        let relay = RelayHandle::new(commands, Arc::clone(&wake));
+        let Ends {
+            store,
+            leasequery,
+            lines:
+                Lines {
+                    relay,
+                    wake,
+                    commands,
+                },
+        } = ends;
         let config = RelayThreadConfig {
             initial: Box::new(first),
             seed: crate::state::random().context("read random bytes")?,
             pin_path: config.dataplane.pin_path.clone(),
             on_exit: config.dataplane.on_exit,
             counters: Arc::clone(counters),
-            commands: receiver,
+            commands,
             wake,
             routes: routes.queue.clone(),
             events: events.clone(),
             store,
+            leasequery,
         };
         let Spawned {
             handle: thread,
@@ -170,6 +204,8 @@ impl Metrics {
                 surroundings: context.surroundings.clone(),
                 dataplane: Arc::clone(&context.dataplane),
                 store: Arc::clone(&context.store),
+                ready: context.ready.clone(),
+                connections: context.connections.clone(),
             },
             listening: None,
         }

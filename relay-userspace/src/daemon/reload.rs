@@ -50,6 +50,7 @@ impl Daemon {
             let _ = self.metrics.listen(old.metrics.listen).await;
             return Err(Refused::because(&error.to_string()));
         }
+        self.leasequery.reload(&new);
         self.binding_log.write(new.relay.binding_log.clone()).await;
         let routes = new.routes.clone();
         self.config.send_replace(Arc::new(new));

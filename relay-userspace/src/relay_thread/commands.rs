@@ -6,7 +6,9 @@ use std::time::Duration;
 use relay_core::input::Input;
 
 use super::run::RelayThread;
+use super::to_leasequery::ask;
 use crate::handle::{Cleared, Command};
+use crate::leasequery::Told;
 use crate::wall_time::boot_now;
 
 /// Time for commands between two batches; one that was begun is finished.
@@ -70,8 +72,35 @@ impl RelayThread {
             }
             Command::Observe(observed) => self.relay.set_observed(observed),
             Command::Keep(kept) => self.store.keep(*kept),
+            Command::Leasequery(told) => self.hear(told),
+            Command::Request(request) => {
+                ask(&mut self.relay, boot_now(), request);
+                self.flush();
+            }
+            Command::Neighbors(answer) => {
+                let _ = answer.send(self.leasequery.neighbors(&self.relay));
+            }
+            Command::Digests(answer) => drop(answer.send(self.relay.digests())),
+            Command::WallClock(ahead_nanos) => {
+                self.relay
+                    .handle_input(boot_now(), Input::WallClock { ahead_nanos });
+                self.flush();
+            }
             // Obeyed by the caller.
             Command::Stop => {}
+        }
+    }
+
+    /// Something happened on a connection of leasequery.
+    fn hear(&mut self, told: Told) {
+        let (connection, is_crowded) = (told.connection, self.is_crowded());
+        let reads_on = self
+            .leasequery
+            .hear(&mut self.relay, boot_now(), told, is_crowded);
+        // Orders first: leave to read stands behind those that change what is read.
+        self.flush();
+        if reads_on {
+            self.leasequery.read_on(connection);
         }
     }
 }

@@ -13,9 +13,11 @@ use socket2::Socket;
 
 use super::ports::{Port, Ports};
 use super::to_follower::ToFollower;
+use super::to_leasequery::ToLeasequery;
 use super::to_store::ToStore;
 use crate::counters::{Counters, Direction, PortCounters, ShellDrop};
 use crate::events::Events;
+use crate::names::Names;
 use crate::net::batch::{Outgoing, SendBatch, bytes_of};
 use crate::net::frame::{self, Frame, Way};
 use crate::net::udp::{self, PacketInfo};
@@ -41,8 +43,10 @@ pub struct Surfaces<'a> {
     pub ports: &'a Ports,
     /// To `monitor`.
     pub events: &'a Events,
-    /// Numbers.
+    /// What was counted.
     pub counters: &'a Counters,
+    /// Names by their numbers.
+    pub names: &'a Names,
 }
 
 /// Effects of one round, and the room to send them; kept between rounds.
@@ -90,12 +94,14 @@ impl Outbox {
         to: &Surfaces<'_>,
         (follower, pace): (&mut ToFollower, Pace),
         store: &mut ToStore,
+        leasequery: &mut ToLeasequery,
     ) {
         // Bounded by the core: it refuses messages when its buffer is full.
         while let Some(effect) = relay.poll_effect() {
             match effect {
                 Effect::Record { change, sequence } => store.push(relay, change, sequence),
-                Effect::Binding(event) => publish(&event, to, store),
+                Effect::Binding(event) => publish(&event, to),
+                Effect::Leasequery(effect) => leasequery.obey(relay, effect, store),
                 other => self.gather(other, to, follower),
             }
         }
@@ -128,7 +134,7 @@ impl Outbox {
             Effect::Route(change) => follower.push(Change::Route(change)),
             Effect::Neighbor(change) => follower.push(Change::Neighbor(change)),
             // Taken out by the caller.
-            Effect::Record { .. } | Effect::Binding(_) => {}
+            Effect::Record { .. } | Effect::Binding(_) | Effect::Leasequery(_) => {}
             Effect::Discarded { access, reason } => {
                 counters(to.ports, access).discards[reason as usize].inc();
             }
@@ -285,10 +291,9 @@ fn fallback(
     ))
 }
 
-fn publish(event: &BindingEvent, to: &Surfaces<'_>, store: &ToStore) {
+fn publish(event: &BindingEvent, to: &Surfaces<'_>) {
     to.counters.binding_events[event.action as usize].inc();
-    to.events
-        .publish_binding(event, |access| store.name(access).map(str::to_owned));
+    to.events.publish_binding(event, to.names);
 }
 
 fn counters(ports: &Ports, access: Option<AccessId>) -> &PortCounters {

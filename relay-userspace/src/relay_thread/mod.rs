@@ -15,6 +15,7 @@ mod ports;
 mod receive;
 mod run;
 mod to_follower;
+mod to_leasequery;
 mod to_store;
 
 use std::os::fd::OwnedFd;
@@ -24,12 +25,16 @@ use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
 use anyhow::Context;
+use relay_core::alq::{Neighbor, Readiness};
+use tokio::sync::mpsc::Sender;
+use tokio::sync::watch;
 
 use crate::config::OnExit;
 use crate::counters::Counters;
 use crate::dataplane::DataplaneHandle;
 use crate::events::Events;
 use crate::handle::{Command, Surroundings};
+use crate::leasequery::Connections;
 use crate::routes::RouteQueue;
 use crate::store::{Opened, Status};
 use crate::surroundings::Numbers;
@@ -56,6 +61,18 @@ pub struct RelayThreadConfig {
     pub events: Events,
     /// What survives a restart, or why nothing does.
     pub store: Result<Opened, String>,
+    /// Leasequery over TCP.
+    pub leasequery: LeasequeryParts,
+}
+
+/// Where leasequery goes, and what is told of it.
+pub struct LeasequeryParts {
+    /// Makes connections and moves their bytes.
+    pub connections: Connections,
+    /// Whether this relay may attract traffic.
+    pub ready: watch::Sender<Readiness>,
+    /// Sessions that have changed.
+    pub changes: Sender<Vec<Neighbor>>,
 }
 
 /// A relay thread that runs.

@@ -6,6 +6,7 @@ use std::sync::mpsc::Receiver as CommandReceiver;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use relay_core::alq::LeasequeryInput;
 use relay_core::input::Input;
 use relay_core::relay::Relay;
 use relay_core::time::Instant;
@@ -18,6 +19,7 @@ use super::poll::{Poller, Ready, Source};
 use super::ports::{self, Ports};
 use super::receive::{ANSWER_CALLS, REQUEST_CALLS, REQUEST_CALLS_BESIDE_RING, Receiver};
 use super::to_follower::ToFollower;
+use super::to_leasequery::{ToLeasequery, give};
 use super::to_store::{LAST_WORDS, ToStore};
 use crate::config::{Capture, OnExit};
 use crate::counters::Counters;
@@ -28,10 +30,14 @@ use crate::net::{packet, udp};
 use crate::routes;
 use crate::store::Status;
 use crate::surroundings::Numbers;
-use crate::wall_time::{boot_nanos, boot_now};
+use crate::wall_time::{WallTime, boot_nanos, boot_now};
 
 /// A heartbeat older than a second sends frames to the kernel; four fit in.
 const HEARTBEAT: Duration = Duration::from_millis(200);
+/// Bytes of peers that wait for room are offered again after this.
+const CROWDED: Duration = Duration::from_millis(1);
+/// The last words to peers may take so long; who does not read them misses them.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Rounds of draining when the thread ends.
 const FINAL_ROUNDS: usize = 64;
 
@@ -43,6 +49,7 @@ pub(super) struct RelayThread {
     pub(super) commands: CommandReceiver<Command>,
     pub(super) follower: ToFollower,
     pub(super) store: ToStore,
+    pub(super) leasequery: ToLeasequery,
     pub(super) surroundings: Box<Surroundings>,
     wake: Arc<OwnedFd>,
     events: Events,
@@ -80,11 +87,14 @@ impl RelayThread {
         let poller = Poller::new().context("make an epoll instance")?;
         poller.add(&config.wake, Source::Wake)?;
         poller.add(&sockets.access, Source::Access)?;
-        let initial = config.initial;
+        let mut initial = config.initial;
         // The core gets the rest by `apply`, when sockets are there to serve it.
         let mut relay = Relay::new(initial.relay.clone(), config.seed);
         let wake = Arc::clone(&config.wake);
         let store = ToStore::start(config.store, &mut relay, numbers, &config.counters, wake);
+        // Those that only the store remembers, too.
+        initial.names = numbers.names();
+        let parts = config.leasequery;
         let mut follower = ToFollower::new(config.routes, store.remembers());
         // Routes of what came back, and an end to those of what did not.
         follower.ask_for_everything();
@@ -95,6 +105,7 @@ impl RelayThread {
             commands: config.commands,
             follower,
             store,
+            leasequery: ToLeasequery::new(parts.connections, parts.ready, parts.changes),
             surroundings: Box::new(Surroundings {
                 source_address: None,
                 ..(*initial).clone()
@@ -120,7 +131,10 @@ impl RelayThread {
             tracing::error!("{error:#}");
         }
         match thread.refuse_what_was_demanded() {
-            Ok(()) => Ok(thread),
+            Ok(()) => {
+                thread.begin_leasequery();
+                Ok(thread)
+            }
             Err(error) => {
                 thread.dataplane.close(thread.on_exit);
                 Err(error)
@@ -163,6 +177,20 @@ impl RelayThread {
                 ports::count_overflow(socket, &mut port.socket_drops, &port.counters);
             }
         }
+    }
+
+    /// The store has handed out all that it holds: sessions begin.
+    fn begin_leasequery(&mut self) {
+        let now = boot_now();
+        let ahead_nanos = WallTime::read().ahead_nanos();
+        self.relay
+            .handle_input(now, Input::WallClock { ahead_nanos });
+        for memory in self.store.memories() {
+            give(&mut self.relay, now, LeasequeryInput::Restore(memory));
+        }
+        give(&mut self.relay, now, LeasequeryInput::Loaded);
+        self.flush();
+        self.leasequery.tell_readiness(&self.relay);
     }
 
     pub(super) fn store_status(&self) -> Arc<Status> {
@@ -261,6 +289,7 @@ impl RelayThread {
         let (dataplane, relay) = (&mut self.dataplane, &mut self.relay);
         more |= self.receiver.ring(dataplane, &self.ports, relay, now);
         self.store.hear(&mut self.relay, now);
+        more |= self.read_on(now);
         if self.follower.begins(now) {
             self.relay.resend_routes();
         }
@@ -282,6 +311,26 @@ impl RelayThread {
         more
     }
 
+    /// Whether more changes would find no room on their way to the store or to the follower.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.store.is_crowded() || self.follower.is_crowded()
+    }
+
+    /// Gives the core some bytes of peers that waited. True: there are more.
+    fn read_on(&mut self, now: Instant) -> bool {
+        if self.leasequery.has_lost() {
+            self.leasequery.give_lost(&mut self.relay, now);
+        }
+        if self.is_crowded() {
+            return false;
+        }
+        if let Some(connection) = self.leasequery.give_waiting(&mut self.relay, now) {
+            self.flush();
+            self.leasequery.read_on(connection);
+        }
+        self.leasequery.is_waiting()
+    }
+
     /// Carries out what the core has decided.
     pub(super) fn flush(&mut self) {
         self.flush_at(routes::Pace::Now);
@@ -297,6 +346,7 @@ impl RelayThread {
             ports: &self.ports,
             events: &self.events,
             counters: &self.counters,
+            names: &self.surroundings.names,
         };
         self.outbox.flush(
             &mut self.relay,
@@ -304,6 +354,7 @@ impl RelayThread {
             &surfaces,
             (&mut self.follower, pace),
             &mut self.store,
+            &mut self.leasequery,
         );
         if !self.receiver.captured_at.is_empty() {
             let now = boot_now().as_nanos();
@@ -334,12 +385,22 @@ impl RelayThread {
             beat,
             self.follower.due(),
             self.store.due(),
+            self.leasequery_due(),
         ]
         .into_iter()
         .flatten()
         .min()
         .filter(|due| *due != Instant::NEVER)?;
         Some(due.saturating_since(boot_now()))
+    }
+
+    fn leasequery_due(&self) -> Option<Instant> {
+        let now = boot_now();
+        match self.leasequery.is_waiting() {
+            _ if self.leasequery.has_lost() => Some(now),
+            true => Some(now + CROWDED),
+            false => None,
+        }
     }
 
     /// Takes new surroundings over: sockets and programs first, so that nothing is relayed where
@@ -383,7 +444,8 @@ impl RelayThread {
         let config = Box::new(new.relay.clone());
         self.relay
             .handle_input(boot_now(), Input::Configure(config));
-        self.store.set_names(&new.access_names);
+        self.store.set_names(&new.names);
+        self.leasequery.surround(&new);
         self.surroundings = new;
         self.flush();
         errors
@@ -433,7 +495,22 @@ impl RelayThread {
         }
     }
 
+    /// Says to all peers that this relay ends, and waits until it is said.
+    // req: ALQ-71
+    fn take_leave(&mut self) {
+        give(&mut self.relay, boot_now(), LeasequeryInput::Shutdown);
+        self.flush();
+        let until = boot_now() + FAREWELL;
+        while !self.leasequery.is_idle() && boot_now() < until {
+            // A second Command::Stop has nothing to say.
+            let _ = self.obey_commands();
+            self.round(&Ready::default());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn finish(mut self) {
+        self.take_leave();
         // From here on frames go to the kernel; those that are in the ring are still relayed, and
         // so are answers that wait for their routes.
         self.dataplane.quiesce();

@@ -57,6 +57,11 @@ impl ToFollower {
         self.changes.push(change);
     }
 
+    /// Whether the queue is so full that changes of whole batches should wait.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.telling == Telling::Due || !self.queue.has_room()
+    }
+
     /// Everything wanted is to be told once more.
     pub(super) fn ask_for_everything(&mut self) {
         self.telling = Telling::Due;

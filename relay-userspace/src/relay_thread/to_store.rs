@@ -4,22 +4,27 @@
 //! cannot be kept is told once more with everything else. Decides when the core tells its bindings
 //! anew and whether Replies wait; what is written when is the store's business.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use relay_core::alq::PeerMemory;
 use relay_core::effect::BindingAction;
 use relay_core::input::Input;
 use relay_core::record::{Keeping, Record, RecordChange, Restored};
 use relay_core::relay::Relay;
 use relay_core::time::Instant;
-use relay_core::types::AccessId;
-use relay_core::view::{Cursor, Origin};
+use relay_core::types::{AccessId, PeerId};
+use relay_core::view::Cursor;
 
 use crate::counters::Counters;
+use crate::names::{self, Names};
 use crate::state::Kept;
-use crate::store::{Batch, Correction, Event, Opened, State, Status, Store, StoredBinding};
+use crate::store::{
+    Batch, Correction, Event, Opened, ResumePoint, State, Status, Store, StoredBinding,
+};
 use crate::surroundings::Numbers;
 use crate::wall_time::boot_now;
 
@@ -37,11 +42,36 @@ pub(super) struct ToStore {
     open: Option<Open>,
     status: Arc<Status>,
     kept: Kept,
-    /// Names of access interfaces, by number; those that left the configuration too.
-    names: Vec<String>,
+    /// Those that left the configuration too.
+    names: Names,
+    memories: Memories,
     counters: Arc<Counters>,
     /// The store has not been told of them since.
     counted_at: Instant,
+}
+
+/// What is kept of peers. It relies on changes, and must not be on disk before they are.
+// req: ALQ-D-25
+#[derive(Default)]
+struct Memories {
+    /// As the store has it, or will have it.
+    known: BTreeMap<PeerId, PeerMemory>,
+    /// To be told when this change is durable.
+    waiting: BTreeMap<PeerId, u64>,
+    /// The last change that is.
+    durable: u64,
+}
+
+impl Memories {
+    /// Those that need wait no longer.
+    fn take_due(&mut self) -> Vec<PeerMemory> {
+        let durable = self.durable;
+        let due = self
+            .waiting
+            .extract_if(.., |_, relies_on| *relies_on <= durable);
+        due.filter_map(|(peer, _)| self.known.get(&peer).copied())
+            .collect()
+    }
 }
 
 struct Open {
@@ -125,6 +155,8 @@ impl ToStore {
                 counter.add(kept.get(action.name()).copied().unwrap_or(0));
             }
         }
+        let memories = opened.as_ref().map(|it| memories(it, numbers));
+        let memories = memories.unwrap_or_default();
         let mailbox = Arc::new(Mailbox {
             news: Mutex::default(),
             is_full: AtomicBool::new(false),
@@ -135,7 +167,7 @@ impl ToStore {
             let store = opened.start(move |event| post.post(event));
             store.map_err(|error| format!("cannot start the thread of the store: {error}"))
         });
-        let names = numbers.access_names();
+        let names = numbers.names();
         let (open, status) = match started {
             Ok(store) => {
                 relay.set_keeping(Keeping::Awaited);
@@ -161,6 +193,7 @@ impl ToStore {
             status,
             kept: Kept::default(),
             names,
+            memories,
             counters: Arc::clone(counters),
             counted_at: boot_now(),
         }
@@ -176,14 +209,44 @@ impl ToStore {
         self.open.is_some()
     }
 
-    /// The name of an access interface, configured or not.
-    pub(super) fn name(&self, access: AccessId) -> Option<&str> {
-        self.names.get(usize::from(access.0)).map(String::as_str)
+    /// Everything as it is numbered now.
+    pub(super) fn set_names(&mut self, names: &Names) {
+        self.names = names.clone();
     }
 
-    /// Access interfaces as they are numbered now.
-    pub(super) fn set_names(&mut self, names: &[String]) {
-        self.names = names.to_vec();
+    /// What was kept of peers.
+    pub(super) fn memories(&self) -> Vec<PeerMemory> {
+        self.memories.known.values().copied().collect()
+    }
+
+    /// To be kept of a peer, behind all changes told until now.
+    pub(super) fn remember(&mut self, memory: PeerMemory) {
+        let told = self.open.as_ref().map_or(0, |open| open.told);
+        self.memories.known.insert(memory.peer, memory);
+        self.memories.waiting.insert(memory.peer, told);
+    }
+
+    /// Whether so much waits that changes of whole batches should wait too.
+    pub(super) fn is_crowded(&self) -> bool {
+        let open = self.open.as_ref().filter(|open| !open.is_degraded);
+        open.is_some_and(|open| open.batch.is_some() || open.rewrite == Rewrite::Due)
+    }
+
+    /// What is kept of peers and relies on nothing any more that is not durable.
+    fn keep_memories(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        for memory in self.memories.take_due() {
+            let name = self.names.peer(memory.peer);
+            let point = memory.resume_point.map(|base_time_secs| ResumePoint {
+                base_time_secs,
+                is_bulk_complete: true,
+                skew_millis: 0,
+            });
+            let batch = open.batch();
+            let fits = batch.resume_point(&name, point.as_ref())
+                && batch.oldest_unsent(&name, memory.unsent_since);
+            debug_assert!(fits, "names of peers are short");
+        }
     }
 
     /// What was chosen once.
@@ -201,11 +264,11 @@ impl ToStore {
         match change {
             RecordChange::Put(key) => {
                 let record = relay.record(key);
-                let name = |record: &Record<'_>| self.names.get(usize::from(record.link.access.0));
+                let name = |record: &Record<'_>| self.names.stored_access(record.link.access);
                 if let Some((record, interface)) = record.and_then(|it| Some((it, name(&it)?))) {
                     batch.put(&StoredBinding {
                         interface,
-                        origin: origin_text(record.origin),
+                        origin: &self.names.stored_origin(record.origin),
                         record,
                     });
                 }
@@ -252,6 +315,7 @@ impl ToStore {
     pub(super) fn hear(&mut self, relay: &mut Relay, now: Instant) {
         let Some(open) = &mut self.open else { return };
         if let Some(news) = open.mailbox.take() {
+            self.memories.durable = news.durable.unwrap_or(self.memories.durable);
             open.obey(news, relay, now);
         }
         match open.rewrite {
@@ -261,6 +325,11 @@ impl ToStore {
                     // What waits will be told again, as it is then.
                     open.batch = None;
                     open.batch().keep(&self.kept);
+                    let peers = self.memories.known.keys().copied();
+                    let (waiting, told) = (&mut self.memories.waiting, open.told);
+                    for peer in peers {
+                        waiting.entry(peer).or_insert(told);
+                    }
                     open.rewrite = Rewrite::UnderWay(Cursor::default());
                 }
             }
@@ -282,6 +351,7 @@ impl ToStore {
             }
             Rewrite::No | Rewrite::Until(_) => {}
         }
+        self.keep_memories();
     }
 
     /// Whether something is not told yet that the store asked for, and may still take: at the end it
@@ -297,6 +367,9 @@ impl ToStore {
     /// Has everything written that was told, waits for it, and lets the Replies go that waited.
     pub(super) fn close(&mut self, relay: &mut Relay) {
         self.count();
+        // Behind the last changes, and written with them.
+        self.memories.durable = u64::MAX;
+        self.keep_memories();
         let Some(mut open) = self.open.take() else {
             return;
         };
@@ -382,6 +455,28 @@ impl Open {
     }
 }
 
+/// What is kept of peers, by their numbers of this run.
+fn memories(opened: &Opened, numbers: &mut Numbers) -> Memories {
+    let points = opened.facts().resume_points();
+    let unsent = opened.oldest_unsent();
+    let names: BTreeSet<&String> = points.keys().chain(unsent.keys()).collect();
+    let known = names.into_iter().map(|name| {
+        let peer = numbers.peer(name);
+        let point = points.get(name).filter(|point| point.is_bulk_complete);
+        let memory = PeerMemory {
+            peer,
+            resume_point: point.map(|point| point.base_time_secs),
+            unsent_since: unsent.get(name).copied(),
+        };
+        (peer, memory)
+    });
+    let known = known.collect();
+    Memories {
+        known,
+        ..Memories::default()
+    }
+}
+
 // req: PDR-S-1
 fn take_back(
     mut opened: Opened,
@@ -393,7 +488,11 @@ fn take_back(
     let now = boot_now();
     let loaded = opened.load(|restored| {
         let mut record = restored.binding.record;
-        record.link.access = numbers.access(restored.binding.interface);
+        record.link.access = match restored.binding.interface {
+            names::NO_INTERFACE => AccessId::UNMAPPED,
+            name => numbers.access(name),
+        };
+        record.origin = numbers.origin(restored.binding.origin);
         let is_uncertain = restored.is_correctable;
         let restored = Restored {
             record,
@@ -416,13 +515,6 @@ fn take_back(
         }
     }
     Ok(opened)
-}
-
-/// Whom a binding was learned from, as the store keeps it.
-const fn origin_text(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Snooped => "",
-    }
 }
 
 #[cfg(test)]

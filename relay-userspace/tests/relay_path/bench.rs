@@ -5,18 +5,24 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use relay_core::config::{Access, Limits, RelayConfig, RoutePolicy, Server};
+use relay_core::config::{Access, LeasequeryConfig, Limits, RelayConfig, RoutePolicy, Server};
 use relay_core::types::{AccessId, IfIndex, ServerId};
 use relay_userspace::config::{Capture, OnExit, RateLimit};
 use relay_userspace::counters::Counters;
 use relay_userspace::dataplane::DataplaneHandle;
 use relay_userspace::events::Events;
-use relay_userspace::handle::{AccessPort, Command, PortState, RelayHandle, Surroundings};
+use relay_userspace::handle::{
+    AccessPort, Command, LeasequeryEnds, PortState, RelayHandle, Surroundings,
+};
 use relay_userspace::interfaces::{Interface, InterfaceAddress, InterfaceTable};
-use relay_userspace::relay_thread::{self, RelayThreadConfig};
+use relay_userspace::leasequery::Connections;
+use relay_userspace::leasequery::ready::starting;
+use relay_userspace::leasequery::tls::Clock;
+use relay_userspace::names::Names;
+use relay_userspace::relay_thread::{self, LeasequeryParts, RelayThreadConfig};
 use relay_userspace::routes::RouteQueue;
 use relay_userspace::surroundings::Numbers;
 use socket2::{Domain, Socket, Type};
@@ -34,6 +40,8 @@ pub(crate) struct Bench {
     pub(crate) server: UdpSocket,
     pub(crate) client: Client,
     pub(crate) pins: TempDir,
+    /// Of connections, which nobody opens.
+    _runtime: tokio::runtime::Runtime,
 }
 
 impl Bench {
@@ -53,6 +61,18 @@ impl Bench {
         let wake = Arc::new(OwnedFd::from(EventFd::from_flags(flags).unwrap()));
         let relay = RelayHandle::new(commands, Arc::clone(&wake));
         let routes = RouteQueue::new().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let clock = Clock {
+            not_before: SystemTime::UNIX_EPOCH,
+        };
+        let leasequery = LeasequeryParts {
+            connections: Connections::new(runtime.handle().clone(), relay.clone(), clock),
+            ready: tokio::sync::watch::channel(starting()).0,
+            changes: tokio::sync::mpsc::channel(1).0,
+        };
         let config = RelayThreadConfig {
             initial: Box::new(initial),
             seed: [7; 16],
@@ -64,6 +84,7 @@ impl Bench {
             routes,
             events: Events::new(Arc::clone(&counters)),
             store: Err("this bench keeps nothing".to_owned()),
+            leasequery,
         };
         let spawned = relay_thread::spawn(config, &mut Numbers::default()).unwrap();
         let (thread, dataplane) = (spawned.handle, spawned.dataplane);
@@ -77,6 +98,7 @@ impl Bench {
             server,
             client: Client::new(),
             pins,
+            _runtime: runtime,
         }
     }
 
@@ -165,6 +187,7 @@ pub(crate) fn surroundings(capture: Capture, acc0: Option<IfIndex>) -> Surroundi
         routes: RoutePolicy::default(),
         reply_deadline: Duration::from_millis(200),
         held_replies_max: 16,
+        leasequery: LeasequeryConfig::default(),
     };
     Surroundings {
         relay,
@@ -178,7 +201,11 @@ pub(crate) fn surroundings(capture: Capture, acc0: Option<IfIndex>) -> Surroundi
             accept_relayed: true,
             link_local: Some(ROUTER),
         }],
-        access_names: vec!["acc0".to_owned()],
+        names: Names {
+            access: vec!["acc0".to_owned()],
+            ..Names::default()
+        },
+        leasequery: LeasequeryEnds::default(),
         server_names: vec!["kea".to_owned()],
         source_address: Some(SOURCE),
         interfaces: Arc::new(table(acc0)),

@@ -193,6 +193,7 @@ fn as_written<'a>(
         relay_data: relay_data.map(|data| RelayDataOut {
             peer_address: data.peer_address,
             hop: data.innermost,
+            client_behind: None,
         }),
     })
 }

@@ -132,7 +132,7 @@ impl Answers<'_> {
         if let Some(client) = client.filter(|client| !client.leases.is_empty()) {
             client.write(&mut writer, self.requested);
         }
-        // req: ALQ-14
+        // req: ALQ-14, BLQ-35
         if self.requested.contains(iana::OPTION_LQ_BASE_TIME) {
             writer.option(iana::OPTION_LQ_BASE_TIME, &now.0.to_be_bytes());
         }

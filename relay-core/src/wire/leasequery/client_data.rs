@@ -86,6 +86,7 @@ impl ClientDataOut<'_> {
             writer.option(iana::OPTION_CLIENTID, self.duid);
             lease::write_leases(writer, self.leases, requested);
             writer.option(iana::OPTION_CLT_TIME, &self.clt_secs.to_be_bytes());
+            // req: LQ-19, LQ-20
             let is_wanted = requested.contains(iana::OPTION_LQ_RELAY_DATA);
             if let Some(relay_data) = self.relay_data.filter(|_| is_wanted) {
                 relay_data.write(writer);

@@ -198,6 +198,7 @@ proptest! {
         let relay = hop.as_ref().map(|hop| RelayDataOut {
             peer_address: Ipv6Addr::LOCALHOST,
             hop: borrow(hop),
+            client_behind: None,
         });
         let client = ClientDataOut { duid: &duid, clt_secs, leases: &leases, relay_data: relay };
         let mut frame = Vec::new();
@@ -216,6 +217,7 @@ proptest! {
             let told = relay_data.map(|it| RelayDataOut {
                 peer_address: it.peer_address,
                 hop: it.innermost,
+                client_behind: None,
             });
             prop_assert_eq!(told, relay);
             let mut read = Vec::new();

@@ -137,7 +137,7 @@ impl<'a> Fields<'a> {
             .and_then(|data| data.get(LqQuery::FIXED_BYTES..));
         for option in Options::new(inside.unwrap_or_default()).map_while(Result::ok) {
             if option.code == iana::OPTION_ORO {
-                // req: ALQ-D-5
+                // req: ALQ-D-5, LQ-6
                 fields.is_malformed |= fields.requested.insert_all(option.data).is_err();
             }
         }

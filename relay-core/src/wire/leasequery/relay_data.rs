@@ -58,6 +58,8 @@ pub struct RelayDataOut<'a> {
     pub peer_address: Ipv6Addr,
     /// What it told the servers.
     pub hop: RelayHop<'a>,
+    /// The client, where another relay stands between: then `hop` heard that relay.
+    pub client_behind: Option<Ipv6Addr>,
 }
 
 impl<'a> RelayData<'a> {
@@ -88,6 +90,19 @@ impl<'a> RelayData<'a> {
 }
 
 impl<'a> RelayHop<'a> {
+    /// A layer that says no more than who the client is.
+    const fn of(client: Ipv6Addr) -> Self {
+        Self {
+            link_address: Ipv6Addr::UNSPECIFIED,
+            peer_address: client,
+            interface_id: None,
+            mac: None,
+            remote_id: None,
+            subscriber_id: None,
+            relay_id: None,
+        }
+    }
+
     /// Reads one layer, and what its Relay Message option holds.
     fn read(bytes: &'a [u8]) -> Result<(Self, Option<&'a [u8]>), DecodeError> {
         let layer = RelayMessage::new(bytes)?;
@@ -153,6 +168,11 @@ impl RelayDataOut<'_> {
         writer.option_with(iana::OPTION_LQ_RELAY_DATA, |writer| {
             writer.bytes(&self.peer_address.octets());
             self.hop.write(writer);
+            if let Some(client) = self.client_behind {
+                writer.option_with(iana::OPTION_RELAY_MSG, |writer| {
+                    RelayHop::of(client).write(writer);
+                });
+            }
         });
     }
 }

@@ -171,6 +171,7 @@ fn vector_7_is_one_client_with_two_leases_and_relay_data() {
         relay_data: Some(RelayDataOut {
             peer_address: ip("2001:db8:ffff::b"),
             hop,
+            client_behind: None,
         }),
     };
     let data = written(|out| answers(2).write_data(out, base_time, None, Some(&client)));

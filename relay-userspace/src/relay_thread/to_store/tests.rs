@@ -7,7 +7,7 @@ use relay_common::net::{MacAddr, VlanTags};
 use relay_core::effect::Effect;
 use relay_core::record::RecordState;
 use relay_core::types::{AccessLink, IaType, Iaid, Prefix};
-use relay_core::view::Filter;
+use relay_core::view::{Filter, Origin};
 
 use super::*;
 use crate::store::{Clock, Options, StateDir};
@@ -170,7 +170,7 @@ fn bindings_and_counters_come_back_and_ended_ones_do_not() {
     let duids = page.subscribers.iter().map(|it| it.duid[7]);
     assert_eq!(duids.collect::<Vec<_>>(), [1, 3]);
     let access = page.subscribers[0].link.access;
-    assert_eq!(later.to_store.name(access), Some("acc0"));
+    assert_eq!(later.to_store.names.access(access), "acc0");
     assert_eq!(later.counters.binding_events[1].get(), 5);
 }
 

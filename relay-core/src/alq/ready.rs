@@ -1,0 +1,163 @@
+//! Whether this relay may attract traffic: it holds what the others hold, and the kernel has it.
+//!
+//! Decides when that is so, when it is assumed, and how it is told. Must not know of messages.
+//! A relay that was ready once stays it, whatever happens to its peers: only an operator who wants
+//! everything anew takes it back.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::time::Duration;
+
+use super::input::{LeasequeryEffect, Remote};
+use super::view::{Readiness, SessionState};
+use super::{Context, Shared};
+use crate::config::LeasequeryConfig;
+use crate::effect::Effect;
+use crate::time::Instant;
+
+/// Between attempts while nobody may rely on this relay yet.
+const UNREADY_RETRY: Duration = Duration::from_secs(1);
+
+/// How far a peer or server is with what it has to tell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    pub(crate) remote: Remote,
+    pub(crate) state: SessionState,
+    /// All of it has come.
+    pub(crate) is_in_sync: bool,
+    /// When something of it last came, or was asked for.
+    pub(crate) at: Instant,
+}
+
+/// What is known and was told.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    shown: Readiness,
+    /// Nobody was waited for before.
+    carrier_since: Option<Instant>,
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Self {
+            shown: Readiness {
+                is_ready: false,
+                is_by_timeout: false,
+                reason: String::from("waiting for the store"),
+            },
+            carrier_since: None,
+        }
+    }
+}
+
+impl Ready {
+    /// A core interface has carrier from now on, where none had before.
+    pub(crate) fn carrier(&mut self, now: Instant) {
+        self.carrier_since.get_or_insert(now);
+    }
+
+    /// Everything is to come anew.
+    pub(crate) fn begin_anew(&mut self, now: Instant) {
+        self.shown.is_ready = false;
+        self.shown.is_by_timeout = false;
+        self.carrier_since = self.carrier_since.map(|_| now);
+    }
+
+    /// How long after a failure the next attempt is due.
+    // req: ALQ-18, ALQ-D-18
+    pub(crate) const fn retry_after(&self, config: &LeasequeryConfig) -> Duration {
+        if self.shown.is_ready {
+            config.idle_timeout
+        } else {
+            UNREADY_RETRY
+        }
+    }
+
+    pub(crate) const fn shown(&self) -> &Readiness {
+        &self.shown
+    }
+
+    /// When the next one is waited for no longer.
+    pub(crate) fn next_time(
+        &self,
+        config: &LeasequeryConfig,
+        progress: impl Iterator<Item = Progress>,
+    ) -> Option<Instant> {
+        if self.shown.is_ready {
+            return None;
+        }
+        let waited_for = progress.filter(|it| !it.is_in_sync);
+        waited_for
+            .filter_map(|it| self.given_up_at(config, &it))
+            .max()
+    }
+
+    /// When one that makes no progress is waited for no longer.
+    fn given_up_at(&self, config: &LeasequeryConfig, it: &Progress) -> Option<Instant> {
+        let begin = self.carrier_since.filter(|_| config.has_core_carrier)?;
+        Some(begin.max(it.at) + config.ready_timeout)
+    }
+
+    /// Looks at everything, unless it is settled.
+    pub(crate) fn look(
+        &mut self,
+        shared: &Shared,
+        cx: &mut Context<'_>,
+        progress: impl Iterator<Item = Progress>,
+        routes_to_come: usize,
+    ) {
+        if self.shown.is_ready || shared.is_ending {
+            return;
+        }
+        let now = cx.now();
+        let config = &shared.config;
+        let is_given_up = |it: &Progress| self.given_up_at(config, it).is_some_and(|at| at <= now);
+        let mut names: Option<String> = None;
+        let (mut waiting, mut is_by_timeout) = (None, false);
+        for it in progress {
+            let name = name_of(it.remote);
+            match (it.is_in_sync, is_given_up(&it)) {
+                (true, _) => {
+                    names = Some(names.map_or(name.clone(), |names| format!("{names}, {name}")));
+                }
+                (false, true) => is_by_timeout = true,
+                (false, false) => waiting = waiting.or(Some((name, it.state))),
+            }
+        }
+        let (is_ready, reason) = match (shared.is_loaded, waiting, routes_to_come) {
+            (false, ..) => (false, "waiting for the store".to_string()),
+            (true, Some((name, state)), _) => {
+                (false, format!("waiting for {name}: {}", state.name()))
+            }
+            (true, None, 0) if is_by_timeout => (
+                true,
+                "ready_timeout has passed: bindings of a peer or server may be missing".to_string(),
+            ),
+            (true, None, 0) => (
+                true,
+                names.map_or("no peer is configured".to_string(), |names| {
+                    format!("in sync with {names}")
+                }),
+            ),
+            (true, None, routes) => (false, format!("{routes} routes to write")),
+        };
+        let shown = Readiness {
+            is_ready,
+            is_by_timeout: is_ready && is_by_timeout,
+            reason,
+        };
+        if shown != self.shown {
+            self.shown = shown;
+            cx.out()
+                .push(Effect::Leasequery(LeasequeryEffect::Readiness));
+        }
+    }
+}
+
+/// The shell puts names in.
+fn name_of(remote: Remote) -> String {
+    match remote {
+        Remote::Peer(peer) => format!("{{{}}}", peer.0),
+        Remote::Server(server) => format!("{{s{}}}", server.0),
+    }
+}
