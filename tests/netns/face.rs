@@ -1,7 +1,8 @@
 //! What a person or a program sees of the running daemon, and what it leaves behind.
 
-use crate::harness::{CONFIGURATION, expect_no_route, expect_reached, lab, prefix, route};
-use xtask::lab::{Client, Lifetimes};
+use crate::harness::{CONFIGURATION, expect_no_route, expect_reached, lab, prefix, route, shown};
+use std::time::Duration;
+use xtask::lab::{Client, Lifetimes, wait_for};
 
 #[test]
 fn show_subscribers_json_lists_address_and_prefix_with_installed_routes() {
@@ -57,7 +58,10 @@ fn sighup_with_a_broken_file_changes_nothing() {
         .expect("the file is writable");
 
     lab.signal("r1.twinrelay", "HUP").expect("the daemon runs");
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    wait_for("the refusal", Duration::from_secs(5), || {
+        lab.log("r1.twinrelay").contains("adress").then_some(())
+    })
+    .expect("the log names the offending text");
     std::fs::write(&file, CONFIGURATION).expect("the file is writable");
 
     let names = |text: &str| -> Vec<String> {
@@ -76,9 +80,9 @@ fn sighup_with_a_broken_file_changes_nothing() {
         ),
         names(&before)
     );
-    assert!(
-        lab.log("r1.twinrelay").contains("adress"),
-        "the log names no offending text"
+    assert_eq!(
+        shown(&lab, "statistics")["statistics"]["reloads_refused"],
+        1
     );
     expect_reached(&mut lab, Client::Dhclient);
 }

@@ -154,16 +154,20 @@ fn expect_told(
     .unwrap_or_else(|error| panic!("{error}: {:#?}", told(lab)));
 }
 
-/// Each client said it, or is known not to.
+/// Each client said it, or is known not to. The capture has it a moment after the relay.
 fn expect_said(lab: &Lab, message_type: u8, step: &str) {
     for client in Client::ALL {
-        let said = messages_from(lab, client).contains(&message_type);
+        let said = || messages_from(lab, client).contains(&message_type);
         let known = |it: &&(Client, u8, &str)| (it.0, it.1) == (client, message_type);
         let who = client.program();
         match EXCEPTIONS.iter().find(known) {
-            None => assert!(said, "{step}: {who} said no message {message_type}"),
+            None => {
+                let what = format!("{step}: {who} says message {message_type}");
+                wait_for(&what, Duration::from_secs(5), || said().then_some(()))
+                    .unwrap_or_else(|error| panic!("{error}"));
+            }
             Some((.., reason)) => {
-                assert!(!said, "{step}: {who} does say it now; not true: {reason}");
+                assert!(!said(), "{step}: {who} does say it now; not true: {reason}");
             }
         }
     }

@@ -72,8 +72,18 @@ pub(crate) fn messages_from(lab: &Lab, client: Client) -> Vec<u8> {
 }
 
 /// Every message on the access side is on the core side too, byte for byte, inside a relay message, and the other
-/// way round; all checksums hold.
+/// way round; all checksums hold. The last one is on the other side, and in both files, a moment later.
 pub(crate) fn expect_equal_on_both_sides(lab: &Lab) {
+    let mut differences = Vec::new();
+    wait_for("both sides alike", Duration::from_secs(5), || {
+        differences = only_on_one_side(lab);
+        differences.is_empty().then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}: {differences:#?}"));
+}
+
+/// What is wrong: the messages that are on one side only.
+fn only_on_one_side(lab: &Lab) -> Vec<String> {
     let (access, core) = (frames(lab, "access"), frames(lab, "core"));
     let of = |kind: u8| -> Vec<&[u8]> {
         let messages = core.iter().map(|frame| payload(frame));
@@ -85,23 +95,18 @@ pub(crate) fn expect_equal_on_both_sides(lab: &Lab) {
         assert!(checksum_holds(frame), "UDP checksum of {frame:02x?}");
     }
     let outside: Vec<&[u8]> = access.iter().map(|frame| payload(frame)).collect();
-    for message in &outside {
-        let side = match message[0] {
-            2 | 7 | 10 => &reply,
-            _ => &forward,
-        };
-        assert!(
-            side.contains(message),
-            "not on the core side: {message:02x?}"
-        );
+    if forward.is_empty() || reply.is_empty() {
+        return vec!["nothing was seen".to_owned()];
     }
-    for message in forward.iter().chain(&reply) {
-        assert!(
-            outside.contains(message),
-            "not on the access side: {message:02x?}"
-        );
-    }
-    assert!(!forward.is_empty() && !reply.is_empty(), "nothing was seen");
+    let lost = outside.iter().filter(|message| match message[0] {
+        2 | 7 | 10 => !reply.contains(message),
+        _ => !forward.contains(message),
+    });
+    let made_up = forward.iter().chain(&reply);
+    let made_up = made_up.filter(|message| !outside.contains(message));
+    let lost = lost.map(|it| format!("not on the core side: {it:02x?}"));
+    lost.chain(made_up.map(|it| format!("not on the access side: {it:02x?}")))
+        .collect()
 }
 
 /// The Relay Message option's bytes (RFC 8415 §21.10) of a relay message.

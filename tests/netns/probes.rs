@@ -59,6 +59,7 @@ impl Probes {
         Self {
             sender: std::thread::spawn(move || {
                 let mut sent = Vec::new();
+                let mut next = Instant::now();
                 while goes_on.load(Ordering::Relaxed) {
                     for target in targets {
                         let number = u32::try_from(sent.len()).expect("few probes");
@@ -66,7 +67,9 @@ impl Probes {
                         // Without a route on the way an error may come back; that probe is lost.
                         let _ = internet.send_to(&number.to_be_bytes(), (target, PORT));
                     }
-                    std::thread::sleep(INTERVAL);
+                    // On a busy machine it wakes late; the next ones are not late with it.
+                    next += INTERVAL;
+                    std::thread::sleep(next.saturating_duration_since(Instant::now()));
                 }
                 sent
             }),

@@ -24,8 +24,6 @@ fn rly_44_inner_bytes_are_equal_on_both_sides_in_both_directions() {
         lab.lease(client)
             .expect("the client gets address and prefix");
     }
-    // The last Reply was captured when the client acted on it; files are written a moment later.
-    std::thread::sleep(Duration::from_millis(500));
 
     expect_equal_on_both_sides(&lab);
 }

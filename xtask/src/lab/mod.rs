@@ -195,6 +195,9 @@ impl Drop for Lab {
         if self.kept {
             return;
         }
+        if std::thread::panicking() {
+            eprint!("{}", self.last_words());
+        }
         match self.reaper.take() {
             Some((mut reaper, pipe)) => {
                 drop(pipe);

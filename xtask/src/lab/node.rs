@@ -8,6 +8,9 @@ use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// How much of each log a failed test shows.
+const LAST_LINES: usize = 20;
+
 impl Lab {
     /// Makes a node: the namespaces, and a process that keeps the mount namespace.
     pub(super) fn add_node(&mut self, node: &str) -> Result<()> {
@@ -156,6 +159,20 @@ impl Lab {
     pub fn log(&self, label: &str) -> String {
         let bytes = std::fs::read(self.dir.join(format!("{label}.log"))).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What each process said last, for a person who wonders why a test failed.
+    pub(super) fn last_words(&self) -> String {
+        let labels = self.processes().into_iter().map(|(_, label, _)| label);
+        let mut text = String::new();
+        for label in labels.collect::<std::collections::BTreeSet<_>>() {
+            let log = self.log(&label);
+            let lines: Vec<&str> = log.lines().rev().take(LAST_LINES).collect();
+            for line in lines.into_iter().rev() {
+                text += &format!("{label}: {line}\n");
+            }
+        }
+        text
     }
 
     /// Every recorded process: number, label, whether it runs.
