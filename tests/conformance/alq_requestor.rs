@@ -10,7 +10,7 @@ use relay_core::input::{Input, RouteRefusal};
 use relay_core::types::{AccessId, PeerId};
 use relay_core::view::RouteState;
 use relay_tests::asked::{Asked, PEER_DUID, Said, TcpMessage, base_time};
-use relay_tests::bench::{Bench, Client, MS, SECOND};
+use relay_tests::bench::{Bench, Client, MS, RouteAnswer, SECOND};
 use relay_tests::exchanges::{pd, pd_lease};
 use relay_tests::mesh::{AHEAD_NANOS, address, member};
 use relay_tests::messages::{CLIENT_DUID, iaaddr, iaprefix, ip, option, status};
@@ -787,4 +787,187 @@ fn readiness_waits_for_carrier_before_time_counts() {
     bench.advance(SECOND);
 
     assert!(bench.relay.readiness().is_by_timeout);
+}
+
+fn shown(bench: &Bench) -> relay_core::alq::Neighbor {
+    let mut all = bench.relay.neighbors().into_iter();
+    let found = all.find(|it| it.role == Role::Requestor);
+    found.expect("shown")
+}
+
+/// Why an attempt failed is shown until one succeeds.
+#[test]
+fn failed_attempt_is_shown_with_its_reason_until_a_session_is_active() {
+    for (reason, name) in [
+        (CloseReason::ConnectFailed, "connect failed"),
+        (CloseReason::TlsCertificate, "certificate refused"),
+        (CloseReason::Remote, "closed by the peer"),
+    ] {
+        let (mut bench, asked, _) = resuming(NOW - 500);
+        let connection = asked.connection;
+
+        bench.input(Input::Leasequery(LeasequeryInput::Closed {
+            connection,
+            reason,
+        }));
+
+        let failed = shown(&bench);
+        assert_eq!(
+            (failed.state, failed.last_error.as_deref()),
+            (SessionState::Backoff, Some(name))
+        );
+        bench.advance(SECOND);
+        let (again, _) = bench.accepted();
+        again.reply(&mut bench, &base_time(NOW));
+        assert_eq!(shown(&bench).last_error.as_deref(), Some(name));
+        again.data(&mut bench, &[status(13), base_time(NOW)].concat());
+        assert_eq!(shown(&bench).last_error, None);
+    }
+}
+
+/// A query that the peer ends says why. req: ALQ-41 (RFC 7653 §8.4)
+#[test]
+fn alq_41_status_of_done_is_shown() {
+    let (mut bench, asked) = live();
+
+    asked.done(&mut bench, &option(13, b"\0\x0brestart"));
+
+    assert_eq!(
+        shown(&bench).last_error.as_deref(),
+        Some("QueryTerminated: restart")
+    );
+}
+
+/// So does the bulk query beside a session that goes on. req: BLQ-33 (RFC 5460 §5.5)
+#[test]
+fn blq_33_failed_bulk_query_of_a_peer_is_shown_with_its_next_attempt() {
+    let mut bench = bench(false, None);
+    loaded(&mut bench);
+    let (asked, _) = bench.accepted();
+    asked.reply(&mut bench, &base_time(NOW));
+    bench.advance(SECOND);
+    let (bulk, _) = bench.accepted();
+
+    bulk.breaks(&mut bench);
+
+    let failed = shown(&bench);
+    assert_eq!(failed.state, SessionState::BulkCatchUp);
+    assert_eq!(failed.last_error.as_deref(), Some("closed by the peer"));
+    assert_eq!(failed.retry_at, Some(bench.now + SECOND));
+    bench.advance(SECOND);
+    let (bulk, _) = bench.accepted();
+    bulk.reply(&mut bench, &base_time(NOW + 2));
+    let done = shown(&bench);
+    assert_eq!(
+        (done.state, done.last_error, done.since),
+        (SessionState::Active, None, bench.now)
+    );
+}
+
+/// What will be another answer soon is asked for again soon. req: LQ-27 (RFC 5007 §4.3.3)
+#[test]
+fn lq_27_query_that_failed_for_now_is_asked_again_soon() {
+    for code in [11, 1, 999] {
+        let (mut bench, asked, _) = resuming(NOW - 5);
+
+        asked.reply(&mut bench, &status(code));
+
+        assert_eq!(bench.closed(&asked), Some(CloseReason::Done));
+        bench.advance(SECOND);
+        assert!(bench.connecting().is_some(), "{code}");
+    }
+}
+
+/// A peer with two clocks is not asked for everything without a pause. req: ALQ-D-9 (twinrelay)
+#[test]
+fn alq_d_9_base_time_that_jumps_again_and_again_is_waited_for() {
+    let (mut bench, asked) = live();
+    asked.data(&mut bench, &base_time(NOW - 1000));
+    let (again, _) = bench.accepted();
+    again.reply(&mut bench, &base_time(NOW));
+    bench.accepted();
+
+    again.data(&mut bench, &base_time(NOW - 1000));
+
+    assert_eq!(bench.closed(&again), Some(CloseReason::Local));
+    assert!(bench.connecting().is_none());
+    let failed = shown(&bench);
+    assert_eq!(
+        failed.last_error.as_deref(),
+        Some("the peer's clock was set back")
+    );
+    assert_eq!(
+        (failed.state, failed.statistics.errors),
+        (SessionState::Backoff, 2)
+    );
+    bench.advance(60 * SECOND);
+    assert!(bench.connecting().is_some());
+}
+
+/// A bulk query that always ends at the same binding is no progress.
+#[test]
+fn readiness_is_not_put_off_by_attempts_that_come_no_further() {
+    let mut bench = bench(false, None);
+    loaded(&mut bench);
+    let (asked, _) = bench.accepted();
+    asked.reply(&mut bench, &base_time(NOW));
+    for second in 0..179 {
+        let (bulk, _) = bench.accepted();
+        bulk.reply(&mut bench, &client_data(9, &iaprefix(P1, 36_000, 72_000)));
+        bulk.data(&mut bench, &[0, 100, 0, 9, 1]);
+        if second % 60 == 0 {
+            asked.data(&mut bench, &base_time(NOW + second));
+        }
+        assert!(!bench.relay.readiness().is_ready, "{second}");
+        bench.advance(SECOND);
+    }
+
+    bench.advance(SECOND);
+
+    assert!(bench.relay.readiness().is_by_timeout);
+}
+
+/// Nor by a peer that answers, closes, and has told nothing.
+#[test]
+fn readiness_is_not_put_off_by_sessions_that_end_at_once() {
+    let mut bench = bench(false, None);
+    loaded(&mut bench);
+    for _ in 0..180 {
+        let (asked, _) = bench.accepted();
+        asked.reply(&mut bench, &base_time(NOW));
+        asked.breaks(&mut bench);
+        bench.leasequery.clear();
+        assert!(!bench.relay.readiness().is_ready);
+        bench.advance(SECOND);
+    }
+
+    assert!(bench.relay.readiness().is_by_timeout);
+}
+
+/// Once all are given up, only routes are waited for: nothing is due meanwhile.
+#[test]
+fn readiness_that_waits_for_routes_alone_wakes_nobody() {
+    let mut bench = bench(false, None).answering(RouteAnswer::Wait);
+    bench.bind(
+        &Client::new(9, 2),
+        &pd_lease(1, "2001:db8:900::/56", 100_000),
+    );
+    loaded(&mut bench);
+    bench.advance(180 * SECOND);
+
+    assert_eq!(bench.relay.readiness().reason, "1 routes to write");
+    assert!(bench.relay.poll_timeout().is_some_and(|at| at > bench.now));
+}
+
+/// What a reload makes come anew does not take readiness back.
+#[test]
+fn readiness_stays_when_a_reload_makes_everything_come_anew() {
+    let (mut bench, asked) = live();
+
+    bench.reconfigure(|config| config.leasequery.peers[0].has_shared_interface_id = true);
+
+    assert_eq!(bench.closed(&asked), Some(CloseReason::Local));
+    assert!(bench.relay.readiness().is_ready);
+    let (_, query) = bench.accepted();
+    assert_eq!(query.find(101), None);
 }

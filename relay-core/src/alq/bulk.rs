@@ -9,9 +9,9 @@ use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use core::time::Duration;
 
-use super::connection::count;
+use super::connection::{count, is_error};
 use super::input::{CloseReason, ConnectionId, Remote};
-use super::ready::Progress;
+use super::ready::{Attempts, Progress};
 use super::view::{CatchUp, Role, SessionState};
 use super::{Context, Shared, requestor::Numbers};
 use crate::time::{Instant, LqTime};
@@ -69,11 +69,12 @@ pub(crate) struct Fetch {
     pub(crate) since: Instant,
     pub(crate) retry_at: Option<Instant>,
     pub(crate) received: u64,
-    pub(crate) progress_at: Instant,
+    pub(crate) attempts: Attempts,
     started_at: Instant,
     /// Of the server that answers.
     pub(crate) server_duid: Vec<u8>,
-    pub(crate) last_status: Option<String>,
+    /// Why a query was refused or an attempt failed, the last time.
+    pub(crate) last_error: Option<String>,
 }
 
 /// What a message was for its owner.
@@ -102,10 +103,10 @@ impl Fetch {
             since: now,
             retry_at: Some(now),
             received: 0,
-            progress_at: now,
+            attempts: Attempts::new(now),
             started_at: now,
             server_duid: Vec::new(),
-            last_status: None,
+            last_error: None,
         }
     }
 
@@ -146,24 +147,27 @@ impl Fetch {
             remote: Remote::Server(server),
             state: self.shown_state(),
             is_in_sync: self.is_complete(),
-            at: self.progress_at,
+            at: self.attempts.progress_at(),
         }
     }
 
-    /// Opens a connection where it is time for that.
-    pub(crate) fn start(&mut self, shared: &mut Shared, cx: &mut Context<'_>) {
+    /// Opens a connection where it is time for that. Whether it was.
+    pub(crate) fn start(&mut self, shared: &mut Shared, cx: &mut Context<'_>) -> bool {
         let is_due = self.retry_at.is_some_and(|at| at <= cx.now());
-        if self.state == State::Waiting && is_due && !self.is_complete() {
-            let now = cx.now();
-            let id = shared.connections.open(now, cx.out(), self.remote);
-            let receive = shared.config.receive_timeout;
-            shared
-                .connections
-                .set_timeouts(now, id, Some(receive), DATA_TIMEOUT);
-            self.connection = Some(id);
-            self.retry_at = None;
-            self.go(cx, State::Connecting);
+        if self.state != State::Waiting || !is_due || self.is_complete() {
+            return false;
         }
+        let now = cx.now();
+        let id = shared.connections.open(now, cx.out(), self.remote);
+        let receive = shared.config.receive_timeout;
+        shared
+            .connections
+            .set_timeouts(now, id, Some(receive), DATA_TIMEOUT);
+        self.connection = Some(id);
+        self.retry_at = None;
+        self.attempts.begin();
+        self.go(cx, State::Connecting);
+        true
     }
 
     /// TCP is up.
@@ -251,7 +255,7 @@ impl Fetch {
                 .counters_mut(self.remote, Role::Requestor);
             count(&mut counters.statistics.statuses_received, status.code);
             if status.code != iana::STATUS_SUCCESS {
-                self.last_status = Some(status_text(status.code, status.text));
+                self.last_error = Some(status_text(status.code, status.text));
             }
         }
         let is_ours = message.xid == self.xid;
@@ -340,6 +344,8 @@ impl Fetch {
         numbers: &mut Numbers,
     ) -> Heard<'static> {
         self.wanted.pop_front();
+        // Each is answered once.
+        self.attempts = Attempts::new(cx.now());
         if !self.is_complete() {
             self.ask(shared, cx, numbers);
             return Heard::Nothing;
@@ -356,7 +362,10 @@ impl Fetch {
     }
 
     /// Its connection is gone.
-    pub(crate) fn lost(&mut self, cx: &mut Context<'_>, delay: Duration) {
+    pub(crate) fn lost(&mut self, cx: &mut Context<'_>, delay: Duration, reason: CloseReason) {
+        if is_error(reason) {
+            self.last_error = Some(reason.name().to_string());
+        }
         self.connection = None;
         self.retry_at = Some(cx.now() + delay);
         self.go(cx, State::Waiting);

@@ -219,21 +219,19 @@ impl Connections {
         Some(written)
     }
 
-    /// The shell has got rid of a buffer. Whether it can take another.
-    pub(crate) fn writable(&mut self, now: Instant, out: &mut Outbox, id: ConnectionId) -> bool {
+    /// The shell has got rid of a buffer, and is given what was to follow it.
+    pub(crate) fn writable(&mut self, now: Instant, out: &mut Outbox, id: ConnectionId) {
         let Some(it) = self.all.get_mut(&id) else {
-            return false;
+            return;
         };
         it.is_sending = false;
         it.send_by = None;
-        if it.behind.is_empty() {
-            return it.is_writable();
+        if !it.behind.is_empty() {
+            let start = out.bytes().len();
+            out.bytes().append(&mut it.behind);
+            let range = start..out.bytes().len();
+            it.hand_over(now, out, id, range);
         }
-        let start = out.bytes().len();
-        out.bytes().append(&mut it.behind);
-        let range = start..out.bytes().len();
-        it.hand_over(now, out, id, range);
-        false
     }
 
     /// TLS begins behind all that was sent. `false`, and the connection ends, where bytes came that
@@ -469,7 +467,7 @@ pub(crate) fn refuse(out: &mut Outbox, connection: ConnectionId, reason: CloseRe
 }
 
 /// Whether something went wrong.
-const fn is_error(reason: CloseReason) -> bool {
+pub(crate) const fn is_error(reason: CloseReason) -> bool {
     !matches!(reason, CloseReason::Done | CloseReason::Local)
 }
 

@@ -68,12 +68,9 @@ impl Leasequery {
                 self.read(cx, connection);
             }
             LeasequeryInput::Writable { connection } => {
+                // What comes next is pumped; queries of ours are one buffer each.
                 let now = cx.now();
-                if shared.connections.writable(now, cx.out(), connection)
-                    && is_ours(&shared.connections, connection)
-                {
-                    self.requestor.writable(shared, cx, connection);
-                }
+                shared.connections.writable(now, cx.out(), connection);
             }
             LeasequeryInput::TlsUp { connection } => {
                 if shared.connections.tls_up(connection) {
@@ -229,9 +226,7 @@ impl Leasequery {
         reason: CloseReason,
     ) {
         match connection.role {
-            Role::Requestor => self
-                .requestor
-                .ended(&mut self.shared, cx, id, connection, reason),
+            Role::Requestor => self.requestor.ended(&mut self.shared, cx, id, reason),
             Role::Server => self.server.ended(&mut self.shared, cx, id, connection),
         }
     }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::bulk::{By, Fetch, Wanted};
 use super::input::{CloseReason, ConnectionId, Remote};
 use super::intake::{self, Teller};
-use super::ready::Progress;
+use super::ready::{Attempts, Progress};
 use super::requestor::count_taken;
 use super::session::{Event, State, Step, next};
 use super::skew::Skew;
@@ -39,8 +39,11 @@ pub(crate) struct Session {
     lag_secs: u64,
     pub(crate) catch_up: CatchUp,
     pub(crate) fetch: Option<Fetch>,
-    pub(crate) last_status: Option<String>,
-    progress_at: Instant,
+    /// Why the last attempt failed; `None` since one succeeded.
+    pub(crate) last_error: Option<String>,
+    /// When the peer's clock was last seen to be set back.
+    pub(crate) begun_anew_at: Option<Instant>,
+    pub(crate) attempts: Attempts,
 }
 
 impl Session {
@@ -60,8 +63,9 @@ impl Session {
             lag_secs: 0,
             catch_up: CatchUp::default(),
             fetch: None,
-            last_status: None,
-            progress_at: now,
+            last_error: None,
+            begun_anew_at: None,
+            attempts: Attempts::new(now),
         }
     }
 
@@ -76,14 +80,14 @@ impl Session {
         Some(step)
     }
 
-    /// A client came, on either connection.
+    /// A client came, on either connection; `is_due`: as part of what was asked for, not as news.
     pub(crate) fn received(
         &mut self,
         shared: &mut Shared,
         cx: &mut Context<'_>,
         leases: &mut Vec<LqLease>,
-        data: &ClientData<'_>,
-        base_time: Option<LqTime>,
+        (data, base_time): (&ClientData<'_>, Option<LqTime>),
+        is_due: bool,
     ) {
         let peer = shared.config.peers.iter().find(|it| it.id == self.peer);
         let Some(peer) = peer else { return };
@@ -96,9 +100,9 @@ impl Session {
         };
         let taken = intake::take(shared, cx, leases, &teller, data, base_time);
         count_taken(shared, Remote::Peer(self.peer), taken);
-        if !self.is_in_sync() {
+        if is_due {
             self.catch_up.received += taken.leases;
-            self.progress_at = cx.now();
+            self.attempts.came(cx.now(), taken.leases);
         }
     }
 
@@ -123,7 +127,30 @@ impl Session {
         let remote = Remote::Peer(self.peer);
         self.catch_up.requested_from = since.map(|it| it.0);
         self.fetch = Some(Fetch::new(cx.now(), remote, vec![wanted]));
-        self.progress_at = cx.now();
+        self.since = cx.now();
+    }
+
+    /// Opens a connection for the bulk query, where one is due.
+    pub(crate) fn start_fetch(&mut self, shared: &mut Shared, cx: &mut Context<'_>) {
+        let fetch = self.fetch.as_mut();
+        if fetch.is_some_and(|fetch| fetch.start(shared, cx)) {
+            self.attempts.begin();
+            self.catch_up.received = 0;
+        }
+    }
+
+    /// All that was asked for has come.
+    pub(crate) fn completed(
+        &mut self,
+        shared: &mut Shared,
+        cx: &mut Context<'_>,
+        base_time: Option<LqTime>,
+    ) {
+        self.since = cx.now();
+        self.catch_up.is_complete = true;
+        self.catch_up.completed_at = Some(cx.now());
+        self.last_error = None;
+        self.resume_at(shared, cx, base_time);
     }
 
     /// All that the peer told until then was taken over, unless a bulk query is pending: then the
@@ -186,6 +213,18 @@ impl Session {
     }
 
     /// For `show`.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        let of_fetch = self.fetch.as_ref().and_then(|it| it.retry_at);
+        self.retry_at.or(of_fetch)
+    }
+
+    /// For `show`.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        let of_fetch = self.fetch.as_ref().and_then(|it| it.last_error.clone());
+        of_fetch.or_else(|| self.last_error.clone())
+    }
+
+    /// For `show`.
     pub(crate) const fn lag_nanos(&self) -> Option<u64> {
         match self.last_base_time {
             Some(_) => Some(self.lag_secs * 1_000_000_000),
@@ -199,7 +238,7 @@ impl Session {
             remote: Remote::Peer(self.peer),
             state: self.shown_state(),
             is_in_sync: self.is_in_sync(),
-            at: self.progress_at,
+            at: self.attempts.progress_at(),
         }
     }
 }

@@ -25,8 +25,46 @@ pub(crate) struct Progress {
     pub(crate) state: SessionState,
     /// All of it has come.
     pub(crate) is_in_sync: bool,
-    /// When something of it last came, or was asked for.
+    /// When something of it last came that had not come before.
     pub(crate) at: Instant,
+}
+
+/// How far attempts at the same thing came. Only what none of them came to before is progress: one
+/// that fails at the same place each time is given up in the end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempts {
+    leases: u64,
+    most: u64,
+    progress_at: Instant,
+}
+
+impl Attempts {
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self {
+            leases: 0,
+            most: 0,
+            progress_at: now,
+        }
+    }
+
+    /// Another one begins.
+    pub(crate) const fn begin(&mut self) {
+        self.leases = 0;
+    }
+
+    /// So many leases have come.
+    pub(crate) fn came(&mut self, now: Instant, leases: u64) {
+        self.leases += leases;
+        if self.leases > self.most {
+            self.most = self.leases;
+            self.progress_at = now;
+        }
+    }
+
+    /// When the last progress was made.
+    pub(crate) const fn progress_at(&self) -> Instant {
+        self.progress_at
+    }
 }
 
 /// What is known and was told.
@@ -80,6 +118,7 @@ impl Ready {
     /// When the next one is waited for no longer.
     pub(crate) fn next_time(
         &self,
+        now: Instant,
         config: &LeasequeryConfig,
         progress: impl Iterator<Item = Progress>,
     ) -> Option<Instant> {
@@ -90,6 +129,7 @@ impl Ready {
         waited_for
             .filter_map(|it| self.given_up_at(config, &it))
             .max()
+            .filter(|at| *at > now)
     }
 
     /// When one that makes no progress is waited for no longer.

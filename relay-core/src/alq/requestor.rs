@@ -5,14 +5,16 @@
 //! which record of a lease is the true one is for the table.
 
 use alloc::collections::BTreeMap;
+use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::bulk::{By, DATA_TIMEOUT, Fetch, Heard, REQUESTED, Wanted, status_text};
-use super::connection::{Connection, Tls, count, peer_of};
+use super::connection::{Tls, count, is_error, peer_of};
 use super::input::{CloseReason, ConnectionId, Remote};
 use super::intake::{self, Teller};
 use super::peer_session::Session;
-use super::ready::{Progress, Ready};
+use super::ready::{Attempts, Progress, Ready};
 use super::session::{Event, State, Step};
 use super::skew::Skew;
 use super::view::{CatchUp, Neighbor, Readiness, Role, SessionState};
@@ -27,6 +29,8 @@ use crate::wire::message::Message;
 
 /// After an answer that will be the same the next time, in idle times.
 const LONG_RETRY_FACTOR: u32 = 10;
+/// A base-time went back (ALQ-D-9).
+const CLOCK_SET_BACK: &str = "the peer's clock was set back";
 
 /// Transaction-ids, none twice in a long while.
 // req: ALQ-4
@@ -85,7 +89,7 @@ impl Requestor {
         for peer in shared.config.peers.clone() {
             let was = before.peers.iter().find(|it| it.id == peer.id);
             if was.is_some_and(|was| was.has_shared_interface_id != peer.has_shared_interface_id) {
-                self.resync(shared, cx, Some(peer.id));
+                self.forget_progress(shared, cx, Some(peer.id));
             }
         }
         let is_wanted = |id: &ServerId| shared.config.bulk_servers.contains(id);
@@ -167,9 +171,7 @@ impl Requestor {
                     open(shared, cx, session);
                 }
             }
-            if let Some(fetch) = &mut session.fetch {
-                fetch.start(shared, cx);
-            }
+            session.start_fetch(shared, cx);
         }
         for fetch in self.servers.values_mut() {
             fetch.start(shared, cx);
@@ -204,15 +206,6 @@ impl Requestor {
             Some((fetch, numbers)) => fetch.tls_up(shared, cx, numbers),
             None => self.step(shared, cx, id, Event::TlsUp, None),
         }
-    }
-
-    /// A connection of ours can take another buffer: queries are one buffer each.
-    pub(crate) const fn writable(
-        &mut self,
-        _shared: &mut Shared,
-        _cx: &mut Context<'_>,
-        _id: ConnectionId,
-    ) {
     }
 
     /// A message came on a connection of ours; timers and counters know of it.
@@ -267,11 +260,16 @@ impl Requestor {
                     (iana::STATUS_SUCCESS, None) => Event::Success,
                     (iana::STATUS_SUCCESS, Some(_)) => Event::SuccessSince,
                     (iana::STATUS_DATA_MISSING, _) => Event::DataMissing,
-                    (code, _) => {
-                        let text = answer.status.map_or("", |status| status.text);
-                        session.last_status = Some(status_text(code, text));
-                        Event::Refused
-                    }
+                    // req: LQ-27
+                    (
+                        iana::STATUS_UNKNOWN_QUERY_TYPE
+                        | iana::STATUS_MALFORMED_QUERY
+                        | iana::STATUS_NOT_CONFIGURED
+                        | iana::STATUS_NOT_ALLOWED
+                        | iana::STATUS_NOT_SUPPORTED,
+                        _,
+                    ) => Event::Refused,
+                    _ => Event::Failed,
                 }
             }
             // req: ALQ-30, ALQ-32
@@ -287,6 +285,10 @@ impl Requestor {
             // req: ALQ-42
             _ => return shared.close(cx, id, CloseReason::ProtocolError),
         };
+        if let (Some(status), Event::Refused | Event::Failed | Event::Done) = (answer.status, event)
+        {
+            session.last_error = Some(status_text(status.code, status.text));
+        }
         if let Some(base_time) = answer.base_time {
             session.last_base_time = Some(base_time);
             if session
@@ -300,13 +302,26 @@ impl Requestor {
         self.step(shared, cx, id, event, Some(&answer));
     }
 
-    /// The peer's clock was set back: nothing is known of its time any more.
+    /// The peer's clock was set back: nothing is known of its time any more. At once, unless that
+    /// happens again and again.
     // req: ALQ-D-9
     fn begin_anew(&mut self, shared: &mut Shared, cx: &mut Context<'_>, id: ConnectionId) {
+        let (now, delay) = (cx.now(), self.ready.retry_after(&shared.config));
+        let idle_timeout = shared.config.idle_timeout;
         if let Some(session) = self.session_on(id) {
             let peer = session.peer;
+            let is_again = |at: Instant| now.saturating_since(at) < idle_timeout;
+            let delay = match session.begun_anew_at.replace(now) {
+                Some(at) if is_again(at) => delay,
+                _ => Duration::ZERO,
+            };
             session.close(shared, cx, CloseReason::Local);
-            session.retry_at = Some(cx.now());
+            session.retry_at = Some(now + delay);
+            session.last_error = Some(CLOCK_SET_BACK.to_string());
+            let counters = shared
+                .connections
+                .counters_mut(Remote::Peer(peer), Role::Requestor);
+            counters.statistics.errors += 1;
             shared.remember(cx, peer, |memory| memory.resume_point = None);
         }
         self.start_due(shared, cx);
@@ -334,13 +349,9 @@ impl Requestor {
         if let Some(data) = answer.and_then(|it| it.client_data)
             && !matches!(step, Step::BackOff)
         {
-            session.received(
-                shared,
-                cx,
-                &mut self.leases,
-                &data,
-                answer.and_then(|it| it.base_time),
-            );
+            let is_due = session.state == State::CatchUp;
+            let told = (&data, answer.and_then(|it| it.base_time));
+            session.received(shared, cx, &mut self.leases, told, is_due);
         }
         let base_time = answer.and_then(|it| it.base_time);
         match step {
@@ -359,11 +370,7 @@ impl Requestor {
             }
             Step::FetchAll => session.fetch(shared, cx, None, None),
             Step::FetchGap => session.fetch(shared, cx, session.start_time, base_time),
-            Step::Complete => {
-                session.catch_up.is_complete = true;
-                session.catch_up.completed_at = Some(cx.now());
-                session.resume_at(shared, cx, base_time);
-            }
+            Step::Complete => session.completed(shared, cx, base_time),
             Step::TakeAndResume => session.resume_at(shared, cx, base_time),
             Step::BackOff => {
                 let delay = shared.config.idle_timeout * LONG_RETRY_FACTOR;
@@ -372,6 +379,7 @@ impl Requestor {
             }
             Step::CloseInsecure => {
                 session.close(shared, cx, CloseReason::TlsRequired);
+                session.last_error = Some(CloseReason::TlsRequired.name().to_string());
                 session.retry_at = Some(cx.now() + self.ready.retry_after(&shared.config));
             }
             Step::Close | Step::ResumeAndClose => {
@@ -398,7 +406,8 @@ impl Requestor {
         match remote {
             Some(Remote::Peer(peer)) => {
                 if let Some(session) = self.sessions.get_mut(&peer) {
-                    session.received(shared, cx, &mut self.leases, data, base_time);
+                    let told = (data, base_time);
+                    session.received(shared, cx, &mut self.leases, told, true);
                 }
             }
             Some(Remote::Server(server)) => {
@@ -418,7 +427,7 @@ impl Requestor {
                 // A server's clock is nobody's business: what it tells is as old as it says, now.
                 let taken = intake::take(shared, cx, &mut self.leases, &teller, data, None);
                 fetch.received += taken.leases;
-                fetch.progress_at = cx.now();
+                fetch.attempts.came(cx.now(), taken.leases);
                 count_taken(shared, Remote::Server(server), taken);
             }
             None => {}
@@ -437,10 +446,7 @@ impl Requestor {
             if let Some(mut fetch) = session.fetch.take() {
                 fetch.close(shared, cx, CloseReason::Done);
             }
-            session.catch_up.is_complete = true;
-            session.catch_up.completed_at = Some(cx.now());
-            let base_time = session.last_base_time;
-            session.resume_at(shared, cx, base_time);
+            session.completed(shared, cx, session.last_base_time);
             cx.changed(Remote::Peer(session.peer));
             return;
         }
@@ -456,12 +462,11 @@ impl Requestor {
         shared: &mut Shared,
         cx: &mut Context<'_>,
         id: ConnectionId,
-        _connection: &Connection,
-        _reason: CloseReason,
+        reason: CloseReason,
     ) {
         let delay = self.ready.retry_after(&shared.config);
         if let Some((fetch, _)) = self.fetch_on(id) {
-            return fetch.lost(cx, delay);
+            return fetch.lost(cx, delay, reason);
         }
         if let Some(session) = self.session_on(id)
             && session.go(cx, Event::Lost) == Some(Step::Retry)
@@ -469,6 +474,9 @@ impl Requestor {
             // What a bulk query fetches begins anew with the next session.
             session.close(shared, cx, CloseReason::Local);
             session.retry_at = Some(cx.now() + delay);
+            if is_error(reason) {
+                session.last_error = Some(reason.name().to_string());
+            }
         }
     }
 
@@ -500,14 +508,22 @@ impl Requestor {
         cx: &mut Context<'_>,
         peer: Option<PeerId>,
     ) {
+        if peer.is_none_or(|peer| self.sessions.contains_key(&peer)) {
+            self.ready.begin_anew(cx.now());
+        }
+        self.forget_progress(shared, cx, peer);
+    }
+
+    /// All of a peer, or of all, is to come anew.
+    fn forget_progress(&mut self, shared: &mut Shared, cx: &mut Context<'_>, peer: Option<PeerId>) {
         let now = cx.now();
         for session in self.sessions.values_mut() {
             if peer.is_none_or(|peer| peer == session.peer) {
                 session.close(shared, cx, CloseReason::Local);
                 session.retry_at = Some(now);
+                session.attempts = Attempts::new(now);
                 let memory = session.peer;
                 shared.remember(cx, memory, |memory| memory.resume_point = None);
-                self.ready.begin_anew(now);
             }
         }
         self.start_due(shared, cx);
@@ -547,7 +563,7 @@ impl Requestor {
     }
 
     /// When something will be due, besides the deadlines of connections.
-    pub(crate) fn next_time(&self, shared: &Shared, _now: Instant) -> Option<Instant> {
+    pub(crate) fn next_time(&self, shared: &Shared, now: Instant) -> Option<Instant> {
         if !shared.is_loaded || shared.is_ending {
             return None;
         }
@@ -557,7 +573,7 @@ impl Requestor {
         });
         let fetches = self.servers.values().map(|it| it.retry_at);
         let retries = sessions.chain(fetches).flatten().min();
-        let given_up = self.ready.next_time(&shared.config, self.progress());
+        let given_up = self.ready.next_time(now, &shared.config, self.progress());
         retries.into_iter().chain(given_up).min()
     }
 
@@ -582,24 +598,21 @@ impl Requestor {
 
     /// For `show`.
     pub(crate) fn neighbors(&self, shared: &Shared) -> Vec<Neighbor> {
-        let sessions = self.sessions.values().map(|it| {
-            let fetching = it.fetch.as_ref().filter(|_| it.state == State::Live);
-            Neighbor {
-                state: fetching.map_or(it.shown_state(), |_| SessionState::BulkCatchUp),
-                since: it.since,
-                retry_at: it.retry_at,
-                catch_up: it.catch_up,
-                lag_nanos: it.lag_nanos(),
-                last_error: it.last_status.clone(),
-                ..bare(shared, Remote::Peer(it.peer), it.connection)
-            }
+        let sessions = self.sessions.values().map(|it| Neighbor {
+            state: it.shown_state(),
+            since: it.since,
+            retry_at: it.retry_at(),
+            catch_up: it.catch_up,
+            lag_nanos: it.lag_nanos(),
+            last_error: it.last_error(),
+            ..bare(shared, Remote::Peer(it.peer), it.connection)
         });
         let servers = self.servers.iter().map(|(id, it)| Neighbor {
             state: it.shown_state(),
             since: it.since,
             retry_at: it.retry_at,
             catch_up: it.catch_up(),
-            last_error: it.last_status.clone(),
+            last_error: it.last_error.clone(),
             ..bare(shared, Remote::Server(*id), it.connection())
         });
         sessions.chain(servers).collect()
@@ -667,6 +680,7 @@ fn query(shared: &mut Shared, cx: &mut Context<'_>, session: &mut Session, id: C
     if let Some(resume_point) = resume_point {
         session.skew.recall(LqTime(resume_point));
     }
+    session.attempts.begin();
     session.start_time = resume_point.filter(|_| cx.bindings.len() > 0).map(LqTime);
     session.catch_up = CatchUp {
         requested_from: session.start_time.map(|it| it.0),

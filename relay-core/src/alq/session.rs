@@ -40,8 +40,10 @@ pub(crate) enum Event {
     Success,
     /// LEASEQUERY-REPLY without an error to a query with start time.
     SuccessSince,
-    /// LEASEQUERY-REPLY with another error than DataMissing.
+    /// LEASEQUERY-REPLY with an error that will be the same the next time.
     Refused,
+    /// LEASEQUERY-REPLY with any other error than DataMissing.
+    Failed,
     /// LEASEQUERY-DATA without status, with or without a client.
     Data,
     /// LEASEQUERY-DATA with CatchUpComplete.
@@ -100,6 +102,7 @@ pub(crate) const fn next(state: State, event: Event) -> Option<(State, Step)> {
         (S::QuerySent, E::Success) => (S::Live, Step::FetchAll),              // req: ALQ-43
         (S::QuerySent, E::SuccessSince) => (S::CatchUp, Step::Take),
         (S::QuerySent, E::Refused) => (S::Idle, Step::BackOff),
+        (S::QuerySent, E::Failed) => (S::Idle, Step::Close),
         (S::QuerySent | S::CatchUp, E::DataMissing) => (S::Live, Step::FetchGap), // req: ALQ-37
         (S::CatchUp, E::Data) => (S::CatchUp, Step::Take), // req: ALQ-34, ALQ-40
         (S::CatchUp, E::CatchUpComplete) => (S::Live, Step::Complete), // req: ALQ-39
@@ -127,7 +130,7 @@ mod tests {
         State::CatchUp,
         State::Live,
     ];
-    const EVENTS: [Event; 14] = [
+    const EVENTS: [Event; 15] = [
         Event::Start,
         Event::ConnectedInsecure,
         Event::ConnectedSecure,
@@ -137,6 +140,7 @@ mod tests {
         Event::Success,
         Event::SuccessSince,
         Event::Refused,
+        Event::Failed,
         Event::Data,
         Event::CatchUpComplete,
         Event::DataMissing,
@@ -171,6 +175,7 @@ TlsHandshake Lost: Retry -> Idle
 QuerySent Success: FetchAll -> Live
 QuerySent SuccessSince: Take -> CatchUp
 QuerySent Refused: BackOff -> Idle
+QuerySent Failed: Close -> Idle
 QuerySent DataMissing: FetchGap -> Live
 QuerySent Lost: Retry -> Idle
 CatchUp Data: Take -> CatchUp

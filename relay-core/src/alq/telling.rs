@@ -515,6 +515,9 @@ impl Server {
         count_status(shared, id, filled.status);
         let counters = shared.connections.counters_mut(remote, Role::Server);
         counters.statistics.bindings_sent += filled.leases as u64;
+        if is_live {
+            counters.last_error = None;
+        }
         if let Some(late_since) = filled.late_since {
             // It is not there yet, and its base-time is.
             // req: ALQ-D-25

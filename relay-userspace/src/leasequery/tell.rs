@@ -53,11 +53,7 @@ impl Told {
         let line = match (self.was_active, is_active) {
             (false, true) => Line::Up,
             (true, false) => Line::Down,
-            _ if is_new_error
-                && matches!(now.state, SessionState::Backoff | SessionState::Idle) =>
-            {
-                Line::Failing
-            }
+            _ if is_new_error && has_failed(now.state) => Line::Failing,
             _ => Line::Nothing,
         };
         self.state = now.state;
@@ -83,10 +79,7 @@ pub async fn tell(
             let (is_event, line) = told.look(now);
             say(line, now, &surroundings.names);
             if is_event {
-                let reason = now
-                    .last_error
-                    .as_ref()
-                    .filter(|_| matches!(now.state, SessionState::Backoff | SessionState::Idle));
+                let reason = now.last_error.as_ref().filter(|_| has_failed(now.state));
                 events.publish(EventKind::Neighbor {
                     event: now.state.name().to_owned(),
                     name: surroundings.names.remote(now.remote),
@@ -96,6 +89,13 @@ pub async fn tell(
             }
         }
     }
+}
+
+/// Whether an error is of what was tried last, and not of what was tried before it.
+const fn has_failed(state: SessionState) -> bool {
+    use SessionState::{Backoff, BulkCatchUp, Idle};
+    // A bulk query that fails is tried again beside a session that goes on.
+    matches!(state, Backoff | Idle | BulkCatchUp)
 }
 
 fn say(line: Line, now: &Neighbor, names: &Names) {
