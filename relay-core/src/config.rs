@@ -34,6 +34,10 @@ pub struct RelayConfig {
     pub leasequery: LeasequeryConfig,
 }
 
+/// A peer has one connection for active and one for bulk queries (ALQ-13), however many peers there
+/// are: fewer [`LeasequeryConfig::max_connections`] leave some of them outside.
+pub const LEAST_CONNECTIONS_PER_PEER: usize = 2;
+
 /// Leasequery over TCP: Active Leasequery with peers, Bulk Leasequery with peers and servers.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct LeasequeryConfig {

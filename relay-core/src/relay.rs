@@ -76,7 +76,7 @@ impl Relay {
                 self.links = Links::new(&config);
                 self.reply_deadline = config.reply_deadline;
                 self.held_replies_max = config.held_replies_max;
-                self.bindings.configure(&config);
+                self.bindings.configure(now, &config);
                 let (leasequery, mut cx) = self.leasequery();
                 leasequery.configure(&mut cx, config.leasequery);
             }

@@ -10,6 +10,7 @@ use relay_core::input::{Input, RouteRefusal};
 use relay_core::types::{AccessId, PeerId};
 use relay_core::view::RouteState;
 use relay_tests::asked::{Asked, PEER_DUID, Said, TcpMessage, base_time};
+use relay_tests::asking::start_time;
 use relay_tests::bench::{Bench, Client, MS, RouteAnswer, SECOND};
 use relay_tests::exchanges::{pd, pd_lease};
 use relay_tests::mesh::{AHEAD_NANOS, address, member};
@@ -970,4 +971,120 @@ fn readiness_stays_when_a_reload_makes_everything_come_anew() {
     assert!(bench.relay.readiness().is_ready);
     let (_, query) = bench.accepted();
     assert_eq!(query.find(101), None);
+}
+
+/// Nothing is taken to be of a time to come: all that the client does until then would be older.
+/// req: ALQ-D-11, ALQ-15 (twinrelay)
+#[test]
+fn alq_d_11_record_of_a_time_to_come_does_not_outlive_what_follows() {
+    for (clt, made_at) in [
+        (u32::MAX, NOW),
+        (0x8000_0001, NOW),
+        (0x7fff_ffff, NOW),
+        (0, NOW + 3600),
+    ] {
+        let mut bench = bench(false, None);
+        loaded(&mut bench);
+        let (asked, _) = bench.accepted();
+        asked.reply(&mut bench, &base_time(NOW));
+        let (bulk, _) = bench.accepted();
+        let lease = client_data(clt, &iaprefix(P1, u32::MAX, u32::MAX));
+        bulk.reply(&mut bench, &[lease, base_time(made_at)].concat());
+        assert!(bench.lease(P1).is_some());
+        bench.advance(3 * SECOND);
+
+        let released = client_data(0, &iaprefix(P1, 0, 0));
+        asked.data(&mut bench, &[released, base_time(NOW + 3)].concat());
+
+        assert!(bench.lease(P1).is_none(), "{clt:#x} {made_at}");
+    }
+}
+
+/// What is seen here in the second of what was told bears the next second, and is told again when that
+/// has come, whatever else waits longer. req: ALQ-D-11 (twinrelay)
+#[test]
+fn alq_d_11_sequel_is_told_in_its_second_whatever_waits_longer() {
+    let (mut bench, asked) = live();
+    let peer = bench.connects(1);
+    peer.subscribe(&mut bench, 2, &[]);
+    peer.hears(&mut bench);
+    let (late, early) = (Client::new(0xc1, 2), Client::new(0xc2, 2));
+    for (client, prefix, clt) in [(&late, "2001:db8:700::/56", 0), (&early, P1, 1)] {
+        let said = Said::new(&client.duid, address(1), clt, &iaprefix(prefix, 3600, 7200));
+        asked.data(&mut bench, &[said.option(), base_time(NOW + 1)].concat());
+    }
+    bench.bind(&late, &pd_lease(1, "2001:db8:700::/56", 3600));
+    bench.bind(&early, &pd_lease(1, P1, 3600));
+    peer.hears(&mut bench);
+
+    bench.advance(1600 * MS);
+
+    let heard = peer.hears(&mut bench);
+    assert!(heard.len() == 1 && heard[0].contains(P1), "{heard:#?}");
+}
+
+/// The end of a lease that was never here is kept like one that ends now: whoever is behind may still
+/// tell of the lease, and nobody's history begins anew. req: ALQ-D-26, ALQ-65 (twinrelay)
+#[test]
+fn alq_d_26_old_removal_of_an_unknown_lease_is_kept_for_history() {
+    let (mut bench, asked) = live();
+    bench.reconfigure(|config| config.leasequery.history = 100 * SECOND);
+    let removal = client_data(500, &iaprefix(P1, 0, 0));
+    asked.data(&mut bench, &[removal, base_time(NOW)].concat());
+    bench.advance(10 * SECOND);
+
+    let behind = client_data(600, &iaprefix(P1, 72_000, 72_000));
+    asked.data(&mut bench, &[behind, base_time(NOW + 10)].concat());
+
+    assert!(bench.lease(P1).is_none());
+    let peer = bench.connects(1);
+    peer.subscribe(&mut bench, 2, &start_time(-10));
+    let heard = peer.hears(&mut bench);
+    assert!(!heard[0].contains("DataMissing"), "{heard:#?}");
+}
+
+/// So is the early end of an infinite one. req: ALQ-D-26 (twinrelay)
+#[test]
+fn alq_d_26_old_removal_of_an_infinite_lease_is_kept_for_history() {
+    let (mut bench, asked) = live();
+    bench.reconfigure(|config| config.leasequery.history = 100 * SECOND);
+    for (clt, secs) in [(600, u32::MAX), (500, 0)] {
+        let said = client_data(clt, &iaprefix(P1, secs, secs));
+        asked.data(&mut bench, &[said, base_time(NOW)].concat());
+    }
+    bench.advance(10 * SECOND);
+
+    let behind = client_data(610, &iaprefix(P1, u32::MAX, u32::MAX));
+    asked.data(&mut bench, &[behind, base_time(NOW + 10)].concat());
+
+    assert!(bench.lease(P1).is_none());
+}
+
+/// What cannot be taken is counted. req: LQ-24, LQ-26 (RFC 5007 §4.3.3)
+#[test]
+fn lq_26_what_is_ignored_is_counted() {
+    let (mut bench, asked, _) = resuming(NOW - 500);
+    asked.say(&mut bench, 15, &option(2, PEER_DUID));
+    asked.reply(&mut bench, &base_time(NOW));
+    let mut prefix = iaprefix(P1, 3600, 7200);
+    prefix[12] = 200;
+    asked.data(&mut bench, &client_data(0, &prefix));
+    let mut said = Said::new(CLIENT_DUID, address(1), 0, &iaprefix(P1, 3600, 7200));
+    said.clt = None;
+    asked.data(&mut bench, &said.option());
+
+    assert_eq!(shown(&bench).statistics.ignored, 3);
+}
+
+/// What the other end writes does nothing to a terminal, and has an end. req: LQ-37 (ISC Kea)
+#[test]
+fn lq_37_text_of_a_status_is_shown_as_text() {
+    let (mut bench, asked, _) = resuming(NOW - 5);
+    let text = ["\0\x0a\x1b[2J".to_owned(), "x".repeat(60_000)].concat();
+
+    asked.reply(&mut bench, &option(13, text.as_bytes()));
+
+    let shown = shown(&bench).last_error.expect("refused");
+    assert!(shown.starts_with("NotAllowed: \\u{1b}[2Jxx"), "{shown}");
+    assert!(shown.len() < 300);
 }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use relay_core::alq::{CloseReason, LeasequeryInput, Role, SessionState};
+use relay_core::alq::{CloseReason, ConnectionId, LeasequeryInput, Remote, Role, SessionState};
 use relay_core::input::{Clear, Input};
+use relay_core::types::ServerId;
+use relay_tests::asked::Said;
 use relay_tests::asking::{Asking, asker, end_time, lq_query, oro, start_time, texts};
 use relay_tests::bench::{Bench, Client, MS, SECOND};
 use relay_tests::exchanges::{from_client, from_server, na_lease, pd_lease};
-use relay_tests::mesh::{AHEAD_NANOS, member};
-use relay_tests::messages::{Layer, hex, ip, status};
+use relay_tests::mesh::{AHEAD_NANOS, address, member};
+use relay_tests::messages::{Layer, hex, iaprefix, ip, status};
 
 pub(crate) const P1: &str = "2001:db8:100::/56";
 pub(crate) const P2: &str = "2001:db8:200::/56";
@@ -774,4 +776,144 @@ fn alq_71_reconfiguration_to_tls_ends_what_runs_in_clear_text() {
 
     asking.expect(&mut bench, &["done 2 QueryTerminated +0"]);
     assert_eq!(asking.closed(&mut bench), Some(CloseReason::Local));
+}
+
+/// A second STARTTLS before the answer to the first was read: answers would pile up.
+/// req: ALQ-50, BLQ-16 (RFC 7653 §9.1)
+#[test]
+fn alq_50_starttls_of_a_peer_that_does_not_read_closes() {
+    let mut bench = bench(false);
+    let asking = bench.connects(1);
+    asking.feed(&mut bench, &hex("0004 17000001"));
+
+    asking.feed(&mut bench, &hex("0004 17000002"));
+
+    assert_eq!(asking.closed(&mut bench), Some(CloseReason::ProtocolError));
+    let mut lines = Vec::new();
+    while let Some(bytes) = asking.buffer(&mut bench) {
+        lines.extend(texts(&bytes));
+    }
+    assert_eq!(lines, ["tls-reply 1 TLSConnectionRefused"]);
+}
+
+/// Only a query ends the wait for one. req: ALQ-56 (RFC 7653 §9.1)
+#[test]
+fn alq_56_other_messages_do_not_put_off_the_end_of_a_connection_without_query() {
+    let mut bench = bench(false);
+    let asking = bench.connects(1);
+    bench.advance(299 * SECOND);
+    asking.feed(&mut bench, &hex("0004 17000001"));
+    asking.hears(&mut bench);
+    // Without a client identifier it is no query.
+    asking.say(&mut bench, 14, 2, &lq_query(4, "2001:db8:1::1", &[]));
+    assert_eq!(asking.closed(&mut bench), None);
+
+    bench.advance(SECOND);
+
+    assert_eq!(asking.closed(&mut bench), Some(CloseReason::ReceiveTimeout));
+    let all = bench.relay.neighbors();
+    let server = all.iter().find(|it| it.role == Role::Server);
+    assert_eq!(server.map(|it| it.statistics.ignored), Some(1));
+}
+
+/// A connection of peer `peer` on which TLS is up.
+fn secured(bench: &mut Bench, n: u32, peer: usize) -> Asking {
+    let asking = bench.connects_from(n, address(peer));
+    asking.feed(bench, &hex("0004 17000001"));
+    asking.buffer(bench);
+    asking.writable(bench);
+    let connection = asking.0;
+    bench.lq(LeasequeryInput::TlsUp { connection });
+    asking
+}
+
+/// Whoever can connect from the address of a peer has not shown its certificate by that.
+/// req: BLQ-7, ALQ-52 (RFC 5460 §7.1)
+#[test]
+fn blq_7_connections_without_certificate_do_not_end_a_session() {
+    let mut bench = bench(true);
+    let live = secured(&mut bench, 1, 1);
+    live.subscribe(&mut bench, 2, &[]);
+    live.expect(&mut bench, &["reply 2 +0"]);
+
+    for n in 2..100 {
+        bench.connects(n);
+    }
+
+    assert_eq!(live.closed(&mut bench), None);
+    let closed = (2..100).filter(|n| {
+        let asking = Asking(ConnectionId(2 * n));
+        asking.closed(&mut bench) == Some(CloseReason::Local)
+    });
+    assert_eq!(closed.count(), 98 - 9);
+}
+
+/// A peer that returns takes the places of its own connections that broke without a word.
+/// req: BLQ-7 (RFC 5460 §7.1)
+#[test]
+fn blq_7_returning_peer_replaces_what_it_left() {
+    // Five peers have two places each.
+    let mut bench = Bench::new(member(0, 6, true));
+    bench.lq(LeasequeryInput::Loaded);
+    let left = secured(&mut bench, 1, 1);
+    left.subscribe(&mut bench, 2, &[]);
+    let active = secured(&mut bench, 2, 1);
+    active.subscribe(&mut bench, 2, &[]);
+    assert_eq!(left.closed(&mut bench), None);
+
+    let bulk = secured(&mut bench, 3, 1);
+
+    assert_eq!(left.closed(&mut bench), Some(CloseReason::Local));
+    assert_eq!(active.closed(&mut bench), None);
+    assert_eq!(bulk.closed(&mut bench), None);
+}
+
+/// While switched off no removal is remembered: what was before is not known.
+/// req: ALQ-66 (RFC 7653 §9.2)
+#[test]
+fn alq_66_history_begins_anew_when_switched_on_again() {
+    let mut bench = bench(false);
+    bind(&mut bench, P1);
+    bench.advance(10 * SECOND);
+    bench.reconfigure(|config| config.leasequery.enabled = false);
+    bench.ask(&client(), 8, &pd_lease(1, P1, 0));
+    bench.advance(10 * SECOND);
+    bench.reconfigure(|config| config.leasequery.enabled = true);
+
+    let asking = bench.connects(1);
+    asking.subscribe(&mut bench, 2, &start_time(5));
+
+    asking.expect(&mut bench, &["reply 2 DataMissing +20"]);
+}
+
+/// What a server told is news for the other relays, whoever asked it. req: ALQ-60 (RFC 7653 §8.3)
+#[test]
+fn alq_60_lease_recovered_from_a_server_is_told() {
+    let mut config = member(0, 2, false);
+    config.leasequery.bulk_servers = vec![ServerId(0)];
+    let mut bench = Bench::new(config);
+    bench.input(Input::WallClock {
+        ahead_nanos: AHEAD_NANOS,
+    });
+    bench.lq(LeasequeryInput::Loaded);
+    let server = loop {
+        let asked = bench.connecting().expect("the server is asked");
+        if asked.to == Remote::Server(ServerId(0)) {
+            break asked;
+        }
+    };
+    let connection = server.connection;
+    bench.lq(LeasequeryInput::Connected { connection });
+    let mut server = server;
+    server.sent(&mut bench);
+    let asking = bench.connects(1);
+    asking.subscribe(&mut bench, 2, &[]);
+    asking.expect(&mut bench, &["reply 2 +0"]);
+
+    let lease = iaprefix(P1, 1800, 3600);
+    let said = Said::new(&client().duid, ip("fe80::c3"), 5, &lease);
+    server.reply(&mut bench, &said.option());
+
+    let heard = asking.hears(&mut bench);
+    assert!(heard.len() == 1 && heard[0].contains(P1), "{heard:#?}");
 }

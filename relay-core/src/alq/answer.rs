@@ -26,8 +26,7 @@ pub(crate) struct Scope {
     pub(crate) since: Instant,
     /// Nor those from here on.
     pub(crate) until: Instant,
-    /// Only what this relay saw itself.
-    // req: ALQ-D-12
+    /// Only what no other relay told.
     pub(crate) is_live: bool,
 }
 
@@ -72,7 +71,7 @@ impl Teller {
         let Some(told) = from.bindings.told(node).filter(|_| is_in_time) else {
             return false;
         };
-        (!scope.is_live || told.snooped_by.is_unspecified())
+        (!scope.is_live || told.is_news())
             && asked.wanted.admits(from.links, &told, &mut self.remote_id)
     }
 
@@ -120,7 +119,7 @@ impl Teller {
         self.found.clear();
         for node in from.bindings.with_siblings(node) {
             if let Some(told) = from.bindings.told(node)
-                && (!scope.is_live || told.snooped_by.is_unspecified())
+                && (!scope.is_live || told.is_news())
                 && told.valid_until.is_none_or(|until| until > from.now)
             {
                 self.found.push(Found::new(from, &told));

@@ -31,6 +31,9 @@ pub(super) const REQUESTED: [u16; 5] = [
     iana::OPTION_IA_PD,
 ];
 
+/// Of the text of a status that is shown.
+const TEXT_CHARS_MAX: usize = 200;
+
 /// One query.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Wanted {
@@ -275,6 +278,10 @@ impl Fetch {
             (State::QuerySent, iana::LEASEQUERY_REPLY)
                 if !is_ours || !answer.is_reply_to(&shared.config.identity) =>
             {
+                let counters = shared
+                    .connections
+                    .counters_mut(self.remote, Role::Requestor);
+                counters.statistics.ignored += 1;
                 Heard::Nothing
             }
             (State::QuerySent, iana::LEASEQUERY_REPLY) => {
@@ -380,13 +387,14 @@ impl Fetch {
     }
 }
 
-/// A status for people; the other end wrote the text.
+/// A status for people. The other end wrote the text: it is cut, and does nothing to a terminal.
 // req: LQ-37
 pub(crate) fn status_text(code: u16, text: &str) -> String {
-    let name = iana::status_name(code);
-    if text.is_empty() {
-        name.to_string()
-    } else {
-        alloc::format!("{name}: {text}")
+    let mut said = iana::status_name(code).to_string();
+    if !text.is_empty() {
+        said.push_str(": ");
+        let shown = text.chars().take(TEXT_CHARS_MAX);
+        said.extend(shown.flat_map(char::escape_debug));
     }
+    said
 }

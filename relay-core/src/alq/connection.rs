@@ -13,17 +13,13 @@ use core::time::Duration;
 
 use super::input::{CloseReason, ConnectionId, LeasequeryEffect, Remote};
 use super::view::{Role, SessionStatistics};
-use crate::config::{LeasequeryConfig, Peer};
+use crate::config::{LEAST_CONNECTIONS_PER_PEER, LeasequeryConfig, Peer};
 use crate::effect::Effect;
 use crate::outbox::Outbox;
 use crate::time::Instant;
 use crate::types::PeerId;
 use crate::wire::message::HEADER_BYTES;
 use crate::wire::tcp_frame::{FrameReader, SIZE_BYTES};
-
-/// A peer has one connection for active and one for bulk queries (ALQ-13), however many peers
-/// share `max_connections`.
-const LEAST_PER_PEER: usize = 2;
 
 /// Whether what goes over a connection is encrypted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,9 +95,9 @@ impl Connections {
         let peer = config.peers.iter().find(|peer| peer.address == from);
         let peer = peer.filter(|_| config.enabled);
         if let Some(peer) = peer {
-            self.make_room(out, config, peer.id);
+            self.make_room(out, config, peer);
         }
-        let Some(peer) = peer.filter(|peer| self.has_room(config, peer.id)) else {
+        let Some(peer) = peer.filter(|peer| self.has_room(config, peer)) else {
             refuse(out, id, CloseReason::NotAllowed);
             return None;
         };
@@ -110,25 +106,45 @@ impl Connections {
         Some(peer.id)
     }
 
-    /// Whether one more may be accepted. No peer can take the places of the others.
-    fn has_room(&self, config: &LeasequeryConfig, peer: PeerId) -> bool {
+    /// Whether one more may be accepted. No peer can take the places of the others. One beyond its
+    /// share may show its certificate.
+    fn has_room(&self, config: &LeasequeryConfig, peer: &Peer) -> bool {
         self.in_role(Role::Server).count() < config.max_connections
-            && self.accepted_of(peer).count() < share(config)
+            && self.accepted_of(peer.id).count() < share(config) + usize::from(peer.is_secure)
     }
 
     /// A peer that comes back knows nothing of connections that broke without a word, for which TCP
-    /// still waits here: where it has its share, its oldest one makes room.
-    fn make_room(&mut self, out: &mut Outbox, config: &LeasequeryConfig, peer: PeerId) {
-        let oldest = self.accepted_of(peer).min();
-        if let Some(oldest) = oldest.filter(|_| self.accepted_of(peer).count() >= share(config)) {
-            self.close(out, oldest, CloseReason::Remote);
+    /// still waits here: where it has its share, its oldest one makes room. Not one that has shown
+    /// its certificate: anybody who has the peer's address can connect.
+    fn make_room(&mut self, out: &mut Outbox, config: &LeasequeryConfig, peer: &Peer) {
+        if self.accepted_of(peer.id).count() >= share(config) {
+            let all = self.accepted_of(peer.id);
+            let may_go = all.filter(|(_, it)| !peer.is_secure || it.tls != Tls::On);
+            if let Some(oldest) = oldest(may_go) {
+                self.close(out, oldest, CloseReason::Local);
+            }
         }
     }
 
-    fn accepted_of(&self, peer: PeerId) -> impl Iterator<Item = ConnectionId> {
+    /// A peer has shown its certificate on one more: where that is beyond its share, its oldest one
+    /// makes room.
+    pub(crate) fn make_room_beside(
+        &mut self,
+        out: &mut Outbox,
+        config: &LeasequeryConfig,
+        (id, peer): (ConnectionId, PeerId),
+    ) {
+        if self.accepted_of(peer).count() > share(config) {
+            let others = self.accepted_of(peer).filter(|(other, _)| *other != id);
+            if let Some(oldest) = oldest(others) {
+                self.close(out, oldest, CloseReason::Local);
+            }
+        }
+    }
+
+    fn accepted_of(&self, peer: PeerId) -> impl Iterator<Item = (ConnectionId, &Connection)> {
         self.in_role(Role::Server)
             .filter(move |(_, it)| it.remote == Remote::Peer(peer))
-            .map(|(id, _)| id)
     }
 
     /// Asks the shell for a connection.
@@ -339,7 +355,10 @@ impl Connections {
             return;
         };
         it.has_more = has_more;
-        it.receive_by = it.receive_timeout.map(|timeout| now + timeout);
+        // Who asks us has to send its query in time, whatever else it sends. req: ALQ-56
+        if it.role == Role::Requestor {
+            it.receive_by = it.receive_timeout.map(|timeout| now + timeout);
+        }
         let counters = self.counters.entry((it.remote, it.role)).or_default();
         counters.last_received = Some(now);
         count(&mut counters.statistics.messages_received, message_type);
@@ -443,10 +462,18 @@ impl Connection {
     }
 }
 
+/// The oldest one that asks nothing, else the oldest.
+fn oldest<'a>(all: impl Iterator<Item = (ConnectionId, &'a Connection)>) -> Option<ConnectionId> {
+    let is_asking = |it: &Connection| it.receive_by.is_none();
+    all.map(|(id, it)| (is_asking(it), id))
+        .min()
+        .map(|(_, id)| id)
+}
+
 /// How many connections of one peer are accepted.
 fn share(config: &LeasequeryConfig) -> usize {
     let of_each = config.max_connections / config.peers.len().max(1);
-    of_each.max(LEAST_PER_PEER)
+    of_each.max(LEAST_CONNECTIONS_PER_PEER)
 }
 
 /// Whose TLS and which name: what a peer demands of its connections.

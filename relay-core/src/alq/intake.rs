@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use core::time::Duration;
 
-use super::skew::Skew;
+use super::skew::{SAME_SECS, Skew};
 use super::{Context, Shared};
 use crate::binding::Place;
 use crate::binding::replica::{Frame, Outcome, Replica, Whereabouts};
@@ -19,6 +19,9 @@ use crate::wire::leasequery::{ClientData, LqLease, RelayData};
 
 /// Times are told in whole seconds; the middle of one stays in it when clocks are slewed.
 const HALF_SECOND: Duration = Duration::from_millis(500);
+
+/// Times further apart do not say which is the earlier one.
+const OLDEST_SECS: u32 = i32::MAX as u32 - SAME_SECS as u32;
 
 /// Who tells of a client.
 #[derive(Clone, Copy)]
@@ -39,6 +42,8 @@ pub(crate) struct Taken {
     pub(crate) leases: u64,
     /// Those that were older than what is known.
     pub(crate) stale: u64,
+    /// Leases, and clients, of which not enough could be read.
+    pub(crate) ignored: u64,
 }
 
 /// Takes all leases of one CLIENT_DATA. A lease that is not in it goes on as it was (ALQ-D-2).
@@ -52,14 +57,23 @@ pub(crate) fn take(
     base_time: Option<LqTime>,
 ) -> Taken {
     let (Some(duid), Some(clt_secs)) = (data.client_id, data.clt_secs) else {
-        return Taken::default();
+        return Taken {
+            ignored: 1,
+            ..Taken::default()
+        };
     };
     let now = cx.now();
     let today = shared.base_time(now);
-    // What bears no time was made now.
+    // What bears no time was made now. What is of a time to come would be newer than all that the
+    // client does until then; clocks that are held for the same may differ by a little.
+    // req: ALQ-D-11
     let made_at = base_time.map_or(today, |base_time| teller.skew.ours(base_time));
+    let made_at = match made_at.secs_since(today) {
+        ahead if ahead > SAME_SECS as i32 => today,
+        _ => made_at,
+    };
     let on_its_way = u32::try_from(today.secs_since(made_at)).unwrap_or(0);
-    let cltt = made_at.minus_secs(clt_secs);
+    let cltt = made_at.minus_secs(clt_secs.min(OLDEST_SECS));
     let relay_data = data.relay_data.ok().flatten();
     let whereabouts = relay_data.map(|it| whereabouts(cx, teller.peer, &it));
     let snooper = relay_data.map(|it| it.peer_address);
@@ -68,8 +82,10 @@ pub(crate) fn take(
         clock: shared.clock,
         own_address: shared.config.own_address,
     };
-    data.read_leases(leases);
-    let mut taken = Taken::default();
+    let mut taken = Taken {
+        ignored: data.read_leases(leases) as u64,
+        ..Taken::default()
+    };
     for lease in leases.iter() {
         let replica = Replica {
             duid,

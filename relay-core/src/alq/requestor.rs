@@ -188,7 +188,10 @@ impl Requestor {
         let Some(remote) = shared.connections.get(id).map(|it| it.remote) else {
             return;
         };
-        let is_secure = peer_of(&shared.config, remote).is_some_and(|peer| peer.is_secure);
+        // Servers have no TLS. req: LQ-38
+        let is_server = matches!(remote, Remote::Server(_));
+        let is_secure =
+            !is_server && peer_of(&shared.config, remote).is_none_or(|peer| peer.is_secure);
         if let Some(fetch) = self.fetch_on(id) {
             let (fetch, numbers) = fetch;
             return fetch.connected(shared, cx, numbers, is_secure);
@@ -252,7 +255,11 @@ impl Requestor {
             (State::QuerySent, iana::LEASEQUERY_REPLY)
                 if !is_ours || !answer.is_reply_to(&shared.config.identity) =>
             {
-                return; // req: LQ-24, ALQ-28
+                // req: LQ-24, ALQ-28
+                let remote = Remote::Peer(session.peer);
+                let counters = shared.connections.counters_mut(remote, Role::Requestor);
+                counters.statistics.ignored += 1;
+                return;
             }
             (State::QuerySent, iana::LEASEQUERY_REPLY) => {
                 session.identity = answer.server_id.unwrap_or_default().to_vec();
@@ -659,6 +666,7 @@ pub(super) fn count_taken(shared: &mut Shared, remote: Remote, taken: intake::Ta
     let counters = shared.connections.counters_mut(remote, Role::Requestor);
     counters.statistics.bindings_received += taken.leases;
     counters.statistics.stale_ignored += taken.stale;
+    counters.statistics.ignored += taken.ignored;
 }
 
 fn open(shared: &mut Shared, cx: &mut Context<'_>, session: &mut Session) {

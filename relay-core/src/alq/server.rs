@@ -118,7 +118,7 @@ impl Server {
         let remote = Remote::Peer(peer);
         let session = Session {
             peer,
-            is_secure: peer_of(&shared.config, remote).is_some_and(|it| it.is_secure),
+            is_secure: peer_of(&shared.config, remote).is_none_or(|it| it.is_secure),
             since: cx.now(),
             catch_up: CatchUp::default(),
             telling: VecDeque::new(),
@@ -130,10 +130,14 @@ impl Server {
     }
 
     /// The handshake is done.
-    pub(crate) fn tls_up(&mut self, _shared: &mut Shared, cx: &mut Context<'_>, id: ConnectionId) {
+    pub(crate) fn tls_up(&mut self, shared: &mut Shared, cx: &mut Context<'_>, id: ConnectionId) {
         let now = cx.now();
         if let Some(session) = self.sessions.get_mut(&id) {
             session.since = now;
+            let newest = (id, session.peer);
+            shared
+                .connections
+                .make_room_beside(cx.out(), &shared.config, newest);
             cx.changed(Remote::Peer(session.peer));
         }
     }
@@ -234,6 +238,10 @@ impl Server {
                 session.since = cx.now();
                 cx.changed(Remote::Peer(session.peer));
             }
+            // Who asks again before it has read the answer never reads. req: BLQ-16
+            Reaction::RefuseTls if !connection.is_writable() => {
+                shared.close(cx, id, CloseReason::ProtocolError);
+            }
             Reaction::RefuseTls => {
                 answer_starttls(
                     shared,
@@ -287,7 +295,11 @@ impl Server {
             // req: BLQ-5
             Err(QueryError::Unsound(_)) => return shared.close(cx, id, CloseReason::ProtocolError),
             // req: LQ-11
-            Err(QueryError::Discard) => return,
+            Err(QueryError::Discard) => {
+                let counters = shared.connections.counters_mut(remote, Role::Server);
+                counters.statistics.ignored += 1;
+                return;
+            }
             // req: LQ-13, ALQ-9, ALQ-58, BLQ-25
             Err(QueryError::Refused {
                 status,

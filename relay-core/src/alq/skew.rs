@@ -8,7 +8,7 @@ use crate::time::{Instant, LqTime, WallClock};
 
 /// Clocks that differ by less are held for the same, as those of relays that follow one time
 /// source are: then all relays compare the very seconds that a record was told with.
-const SAME_SECS: i64 = 2;
+pub(crate) const SAME_SECS: i64 = 2;
 /// A base-time so much before an earlier one is of a clock that was set back (ALQ-D-9).
 const JUMP_BACK_SECS: i32 = 5;
 /// How fast clocks may drift apart: 100 parts in a million.

@@ -128,6 +128,9 @@ pub struct SessionStatistics {
     pub bindings_sent: u64,
     /// Leases received that were older than what we had (ALQ-D-11).
     pub stale_ignored: u64,
+    /// What could not be taken for what it claims to be, and cost nobody the connection: broken
+    /// leases, clients without identifier or time, queries and replies for somebody else.
+    pub ignored: u64,
     /// Sessions that ended by an error.
     pub errors: u64,
     /// Messages received by type: type, number.

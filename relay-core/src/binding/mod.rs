@@ -118,7 +118,11 @@ impl Bindings {
     }
 
     /// New surroundings: bindings stay, their routes are looked at again slice by slice.
-    pub(crate) fn configure(&mut self, config: &RelayConfig) {
+    pub(crate) fn configure(&mut self, now: Instant, config: &RelayConfig) {
+        if self.history.is_none() {
+            // No removal was remembered until now. req: ALQ-66
+            self.history_begin = self.history_begin.max(now);
+        }
         self.policy = Policy::new(&config.routes);
         self.limits = config.limits;
         self.peers.clone_from(&config.leasequery.peers);

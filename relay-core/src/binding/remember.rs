@@ -39,7 +39,7 @@ impl Bindings {
             prefix: binding.prefix,
             how,
             ended_at: end.at,
-            forget_at: forget_at(end.at, binding.valid_until, history),
+            forget_at: forget_at(end.at.max(cx.now), binding.valid_until, history),
             origin: end.origin,
             snooped_by: end.snooped_by,
             is_uncertain: false,

@@ -300,7 +300,8 @@ impl Bindings {
                 _ => Ending::Expired,
             },
             ended_at: told.cltt,
-            forget_at: forget_at(told.cltt, until, history),
+            // How long it would have gone on is not told: as long as what ends now.
+            forget_at: forget_at(told.cltt.max(cx.now), until, history),
             origin: told.origin,
             snooped_by: told.snooped_by,
             is_uncertain: false,

@@ -7,7 +7,7 @@
 //! know who is told.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::BTreeSet;
 use core::time::Duration;
 
 use super::changes::Node;
@@ -16,25 +16,28 @@ use crate::time::Instant;
 use crate::types::Prefix;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// No clock that is right is further ahead than this: what claims a later time is not waited for.
+const AHEAD_MAX: Duration = Duration::from_secs(5);
 /// Changes that wait for their second. Without its turn one is only told as of the second before.
 const WAITING_MAX: usize = 4096;
 
 /// One change that is to be told again.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Waiting {
     at: Instant,
     prefix: Prefix,
     duid: Box<[u8]>,
 }
 
-/// All of them, in the order in which they came, which is nearly that of their times.
+/// All of them, in the order of their times.
 #[derive(Default)]
 pub(crate) struct Sequels {
-    waiting: VecDeque<Waiting>,
+    waiting: BTreeSet<Waiting>,
 }
 
 impl Sequels {
     pub(crate) fn next_time(&self) -> Option<Instant> {
-        self.waiting.front().map(|it| it.at)
+        self.waiting.first().map(|it| it.at)
     }
 }
 
@@ -48,9 +51,10 @@ impl Bindings {
         duid: &[u8],
         known: Option<Instant>,
     ) -> Instant {
-        let next = known.map_or(cx.now, |known| known + SECOND);
+        let latest = cx.now + AHEAD_MAX;
+        let next = known.map_or(cx.now, |known| known.min(latest) + SECOND);
         if next > cx.now && self.history.is_some() && self.sequels.waiting.len() < WAITING_MAX {
-            self.sequels.waiting.push_back(Waiting {
+            self.sequels.waiting.insert(Waiting {
                 at: next,
                 prefix,
                 duid: duid.into(),
@@ -63,7 +67,7 @@ impl Bindings {
     /// Has those told again whose second has come.
     pub(super) fn tell_sequels(&mut self, cx: &Context<'_>) {
         while self.sequels.next_time().is_some_and(|at| at <= cx.now) {
-            let Some(it) = self.sequels.waiting.pop_front() else {
+            let Some(it) = self.sequels.waiting.pop_first() else {
                 return;
             };
             let binding = self.table.find_of_duid(it.prefix, &it.duid);

@@ -9,6 +9,7 @@ use super::changes::{Changes, Kind, Node};
 use super::client::Place;
 use crate::time::Instant;
 use crate::types::{AccessLink, IaType, Iaid, Prefix};
+use crate::view::Origin;
 
 /// A lease, or the end of one.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,16 @@ pub(crate) struct Told<'a> {
     pub(crate) valid_until: Option<Instant>,
     /// The relay that read it from a Reply; `::` is this one.
     pub(crate) snooped_by: Ipv6Addr,
+    pub(crate) origin: Origin,
+}
+
+impl Told<'_> {
+    /// Whether this relay knows it of itself: from a Reply, or from a server that it asked. What a
+    /// relay told, that relay tells the others too.
+    // req: ALQ-60, ALQ-D-12
+    pub(crate) const fn is_news(&self) -> bool {
+        self.snooped_by.is_unspecified() || !matches!(self.origin, Origin::ActiveLeasequery(_))
+    }
 }
 
 impl Bindings {
@@ -58,6 +69,7 @@ impl Bindings {
                     preferred_until: binding.preferred_until,
                     valid_until: Some(binding.valid_until),
                     snooped_by: binding.snooped_by,
+                    origin: binding.origin,
                 })
             }
             Kind::Ended(at) => {
@@ -75,6 +87,7 @@ impl Bindings {
                     preferred_until: ended.ended_at,
                     valid_until: None,
                     snooped_by: ended.snooped_by,
+                    origin: ended.origin,
                 })
             }
         }

@@ -138,11 +138,16 @@ fn statistics(rows: &[SessionCountsJson], colour: bool) -> String {
         ("COUNT", Number),
     ]);
     for row in rows {
+        let ignored = (row.ignored > 0).then(|| CountJson {
+            direction: "received".to_owned(),
+            name: "ignored".to_owned(),
+            count: row.ignored,
+        });
         for CountJson {
             direction,
             name,
             count,
-        } in row.messages.iter().chain(&row.statuses)
+        } in row.messages.iter().chain(&row.statuses).chain(&ignored)
         {
             let (peer, role) = (row.name.clone(), row.role.clone());
             table.row(vec![

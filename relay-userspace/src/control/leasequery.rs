@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use relay_core::alq::{Digest, Neighbor, Remote};
 use relay_core::types::AccessId;
-use relay_core::wire::iana::message_type_name;
+use relay_core::wire::iana::{self, message_type_name};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -86,6 +86,8 @@ pub struct SessionCountsJson {
     pub messages: Vec<CountJson>,
     /// By direction and code.
     pub statuses: Vec<CountJson>,
+    /// What was received and could not be taken for what it claims to be.
+    pub ignored: u64,
 }
 
 /// One number.
@@ -184,6 +186,7 @@ pub(super) async fn statistics(State(shared): State<Shared>, words: Words) -> An
                 .map(|(direction, name, count)| row(direction, name, count))
                 .collect(),
             statuses: statuses(neighbor),
+            ignored: neighbor.statistics.ignored,
         })
         .collect();
     Ok(Json(json!({"statistics": rows})))
@@ -225,23 +228,12 @@ fn row(direction: &str, name: &str, count: u64) -> CountJson {
     }
 }
 
-/// Status codes of RFC 8415, 5007, 5460 and 7653.
+/// One that no RFC names goes by its number.
 fn status_name(code: u16) -> String {
-    let name = match code {
-        0 => "Success",
-        1 => "UnspecFail",
-        7 => "UnknownQueryType",
-        8 => "MalformedQuery",
-        9 => "NotConfigured",
-        10 => "NotAllowed",
-        11 => "QueryTerminated",
-        12 => "DataMissing",
-        13 => "CatchUpComplete",
-        14 => "NotSupported",
-        15 => "TLSConnectionRefused",
-        other => return format!("status-{other}"),
-    };
-    name.to_owned()
+    match iana::status_name(code) {
+        "unknown" => format!("status-{code}"),
+        name => name.to_owned(),
+    }
 }
 
 fn neighbor_json(clock: &WallTime, surroundings: &Surroundings, it: &Neighbor) -> NeighborJson {
@@ -392,15 +384,19 @@ pub(super) async fn query_server(
     let name = name_of(&words.0)?;
     let server = match name {
         None if bulk.is_empty() => {
-            let message = "no [[server]] has bulk_leasequery = true; name one, or set it";
+            let message = "no [[server]] has bulk_leasequery = true";
             return Err(Refusal::new(StatusCode::CONFLICT, message.to_owned()));
         }
         None => None,
         Some(name) => {
             let is_it = |remote: &Remote| matches!(remote, Remote::Server(_));
             match find(&surroundings, name, is_it) {
-                Some(Remote::Server(server)) => Some(server),
-                _ => {
+                Some(Remote::Server(server)) if bulk.contains(&server) => Some(server),
+                Some(_) => {
+                    let message = format!("server `{name}` has no bulk_leasequery = true");
+                    return Err(Refusal::new(StatusCode::CONFLICT, message));
+                }
+                None => {
                     let message =
                         format!("no server is named `{name}`; see `twinrelay show servers`");
                     return Err(Refusal::new(StatusCode::NOT_FOUND, message));

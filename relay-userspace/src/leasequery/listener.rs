@@ -39,6 +39,8 @@ pub struct Listeners {
     connections: Connections,
     counters: Arc<Counters>,
     admission: watch::Sender<Admission>,
+    /// Connections of all addresses that have not ended.
+    open: Arc<AtomicUsize>,
     tasks: BTreeMap<SocketAddrV6, JoinHandle<()>>,
 }
 
@@ -49,6 +51,7 @@ impl Listeners {
             connections,
             counters,
             admission: watch::Sender::new(admission),
+            open: Arc::default(),
             tasks: BTreeMap::new(),
         }
     }
@@ -76,6 +79,7 @@ impl Listeners {
                     *address,
                     connections,
                     counters,
+                    Arc::clone(&self.open),
                     self.admission.subscribe(),
                 ))
             });
@@ -93,11 +97,11 @@ async fn serve(
     address: SocketAddrV6,
     connections: Connections,
     counters: Arc<Counters>,
+    open: Arc<AtomicUsize>,
     admission: watch::Receiver<Admission>,
 ) {
     let listener = listener(address).await;
     tracing::info!(%address, "listening for leasequery peers");
-    let open = Arc::new(AtomicUsize::new(0));
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {

@@ -6,6 +6,7 @@
 
 use std::net::Ipv6Addr;
 
+use relay_core::alq::{CloseReason, LeasequeryEffect};
 use relay_core::effect::{BindingEvent, ClientPath, Effect, Span};
 use relay_core::relay::Relay;
 use relay_core::types::{AccessId, IfIndex, ServerId};
@@ -17,6 +18,7 @@ use super::to_leasequery::ToLeasequery;
 use super::to_store::ToStore;
 use crate::counters::{Counters, Direction, PortCounters, ShellDrop};
 use crate::events::Events;
+use crate::leasequery::Refused;
 use crate::names::Names;
 use crate::net::batch::{Outgoing, SendBatch, bytes_of};
 use crate::net::frame::{self, Frame, Way};
@@ -101,7 +103,10 @@ impl Outbox {
             match effect {
                 Effect::Record { change, sequence } => store.push(relay, change, sequence),
                 Effect::Binding(event) => publish(&event, to),
-                Effect::Leasequery(effect) => leasequery.obey(relay, effect, store),
+                Effect::Leasequery(effect) => {
+                    count_refused(&effect, to.counters);
+                    leasequery.obey(relay, effect, store);
+                }
                 other => self.gather(other, to, follower),
             }
         }
@@ -294,6 +299,17 @@ fn fallback(
 fn publish(event: &BindingEvent, to: &Surfaces<'_>) {
     to.counters.binding_events[event.action as usize].inc();
     to.events.publish_binding(event, to.names);
+}
+
+/// A peer has connected more often than it may.
+fn count_refused(effect: &LeasequeryEffect, counters: &Counters) {
+    if let LeasequeryEffect::Close {
+        reason: CloseReason::NotAllowed,
+        ..
+    } = effect
+    {
+        counters.leasequery_refused[Refused::TooMany as usize].inc();
+    }
 }
 
 fn counters(ports: &Ports, access: Option<AccessId>) -> &PortCounters {

@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 use std::time::Duration;
 
 use relay_core::alq::Remote;
-use relay_core::config::{LeasequeryConfig, Peer, Server};
+use relay_core::config::{LEAST_CONNECTIONS_PER_PEER, LeasequeryConfig, Peer, Server};
 use rustls::pki_types::ServerName;
 
 use super::Numbers;
@@ -25,6 +25,9 @@ pub(super) fn of(
     servers: &[Server],
 ) -> (LeasequeryConfig, LeasequeryEnds) {
     let section = &config.active_leasequery;
+    let max_connections = section
+        .max_connections
+        .max(LEAST_CONNECTIONS_PER_PEER * section.peers.len());
     let secs = |secs: u32| Duration::from_secs(u64::from(secs));
     // Also while it is off: bindings keep the names of those who told them.
     let peers: Vec<(Peer, Target)> = section
@@ -55,7 +58,7 @@ pub(super) fn of(
         remotes: peer_ends.chain(server_ends).collect(),
         limits: Limits {
             send_timeout: secs(section.send_timeout_secs),
-            accepted_max: section.max_connections + LINGERING_MAX,
+            accepted_max: max_connections + LINGERING_MAX,
         },
     };
     let core = config.core.iter().map(|core| core.interface.as_str());
@@ -67,7 +70,7 @@ pub(super) fn of(
         receive_timeout: secs(section.receive_timeout_secs),
         send_timeout: secs(section.send_timeout_secs),
         idle_timeout: secs(section.idle_timeout_secs),
-        max_connections: section.max_connections,
+        max_connections,
         history: secs(section.history_secs),
         ready_timeout: secs(config.relay.ready_timeout_secs),
         has_core_carrier: carrier.into_iter().any(|interface| interface.carrier),

@@ -288,3 +288,18 @@ fn vlan_interfaces_are_known_by_parent_and_tag() {
         (IfIndex(2), tag, IfIndex(9))
     );
 }
+
+/// Each peer has room for its two connections, however many they are. req: BLQ-7 (RFC 5460 §7.1)
+#[test]
+fn blq_7_connections_are_enough_for_all_peers() {
+    let accepted = |peers: u16| {
+        let peer = |n: u16| {
+            format!("[[active_leasequery.peer]]\nname = \"p{n}\"\naddress = \"2001:db8:fe::{n}\"\n")
+        };
+        let text: String = (1..=peers).map(peer).collect();
+        let joined = joined(&format!("{FILE}{text}"), vec![core0()], &Kept::default());
+        joined.surroundings.relay.leasequery.max_connections
+    };
+
+    assert_eq!([1, 5, 6].map(accepted), [10, 10, 12]);
+}
