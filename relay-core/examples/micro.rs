@@ -348,6 +348,7 @@ fn config() -> RelayConfig {
                 id: PeerId(0),
                 address: PEER,
                 is_secure: false,
+                tls_name: 0,
                 has_shared_interface_id: false,
                 links: Vec::new(),
             }],

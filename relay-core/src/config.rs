@@ -76,6 +76,8 @@ pub struct Peer {
     pub address: Ipv6Addr,
     /// TLS is demanded, in both roles and for both kinds of query (ALQ-D-21).
     pub is_secure: bool,
+    /// Stands for the name that its certificate bears: another name is another peer (ALQ-24, ALQ-52).
+    pub tls_name: u64,
     /// Equal Interface-Ids mean the same link.
     pub has_shared_interface_id: bool,
     /// Its link-addresses that mean a link of ours.

@@ -262,6 +262,7 @@ fn alq_d_25_restored_memory_moves_the_start_time() {
     bench.lq(LeasequeryInput::Restore(PeerMemory {
         peer: PeerId(1),
         resume_point: None,
+        server: None,
         unsent_since,
     }));
     bench.lq(LeasequeryInput::Loaded);

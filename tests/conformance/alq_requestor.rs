@@ -29,6 +29,7 @@ fn bench(is_secure: bool, resume_point: Option<u32>) -> Bench {
     let memory = PeerMemory {
         peer: PeerId(1),
         resume_point,
+        server: None,
         unsent_since: None,
     };
     bench.input(Input::Leasequery(LeasequeryInput::Restore(memory)));
@@ -1087,4 +1088,77 @@ fn lq_37_text_of_a_status_is_shown_as_text() {
     let shown = shown(&bench).last_error.expect("refused");
     assert!(shown.starts_with("NotAllowed: \\u{1b}[2Jxx"), "{shown}");
     assert!(shown.len() < 300);
+}
+
+/// So does a session of ours. req: ALQ-24 (RFC 7653 §8.2)
+#[test]
+fn alq_24_session_begins_anew_when_its_peer_has_to_bear_another_name() {
+    let (mut bench, asked) = live();
+
+    bench.reconfigure(|config| config.leasequery.peers[0].tls_name = 1);
+
+    assert_eq!(bench.closed(&asked), Some(CloseReason::Local));
+    assert!(bench.connecting().is_some());
+}
+
+/// A resume point is a time of one relay's clock: another by the same name is asked for everything.
+/// req: ALQ-36, ALQ-10 (RFC 7653 §8.3)
+#[test]
+fn alq_36_resume_point_does_not_go_to_another_address() {
+    let (mut bench, _) = live();
+
+    bench.reconfigure(|config| config.leasequery.peers[0].address = ip("2001:db8:ff::77"));
+
+    let (_, query) = bench.accepted();
+    assert_eq!(query.find(101), None);
+}
+
+/// Nor to another relay at the same address, whenever that was changed. req: ALQ-36 (RFC 7653 §8.3)
+#[test]
+fn alq_36_resume_point_of_another_relay_is_not_used() {
+    let mut bench = bench(false, None);
+    bench.bind(
+        &Client::new(9, 2),
+        &pd_lease(1, "2001:db8:900::/56", 100_000),
+    );
+    bench.input(Input::Leasequery(LeasequeryInput::Restore(PeerMemory {
+        peer: PeerId(1),
+        resume_point: Some(NOW - 500),
+        server: Some(1),
+        unsent_since: None,
+    })));
+    loaded(&mut bench);
+    let (asked, query) = bench.accepted();
+    assert!(query.find(101).is_some());
+
+    asked.reply(&mut bench, &base_time(NOW));
+
+    assert_eq!(bench.closed(&asked), Some(CloseReason::Local));
+    let (asked, query) = bench.accepted();
+    assert_eq!(query.find(101), None);
+    asked.reply(&mut bench, &base_time(NOW));
+    let (bulk, _) = bench.accepted();
+    bulk.reply(&mut bench, &base_time(NOW));
+    assert_eq!(state(&bench), SessionState::Active);
+    asked.breaks(&mut bench);
+    bench.advance(60 * SECOND);
+    let (asked, query) = bench.accepted();
+    assert!(query.find(101).is_some());
+    asked.reply(&mut bench, &base_time(NOW + 60));
+    assert_eq!(state(&bench), SessionState::CatchUp);
+}
+
+/// Two relays with one relay-id are one for those who ask by it.
+#[test]
+fn relay_id_of_a_peer_that_is_ours_is_shown() {
+    let (mut bench, asked, _) = resuming(NOW - 500);
+    let own = asked.identity.clone();
+
+    let identifiers = [option(2, &own), option(1, &own)].concat();
+    asked.say(&mut bench, 15, &identifiers);
+    asked.data(&mut bench, &[status(13), base_time(NOW)].concat());
+
+    let shown = shown(&bench);
+    assert_eq!(shown.state, SessionState::Active);
+    assert!(shown.last_error.expect("shown").contains("relay_id"));
 }

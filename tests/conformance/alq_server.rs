@@ -917,3 +917,18 @@ fn alq_60_lease_recovered_from_a_server_is_told() {
     let heard = asking.hears(&mut bench);
     assert!(heard.len() == 1 && heard[0].contains(P1), "{heard:#?}");
 }
+
+/// A session is with a certificate of one name: another name is another peer.
+/// req: ALQ-52, ALQ-71 (RFC 7653 §9.1)
+#[test]
+fn alq_52_session_ends_when_its_peer_has_to_bear_another_name() {
+    let mut bench = bench(true);
+    let asking = secured(&mut bench, 1, 1);
+    asking.subscribe(&mut bench, 2, &[]);
+    asking.expect(&mut bench, &["reply 2 +0"]);
+
+    bench.reconfigure(|config| config.leasequery.peers[0].tls_name = 1);
+
+    asking.expect(&mut bench, &["done 2 QueryTerminated +0"]);
+    assert_eq!(asking.closed(&mut bench), Some(CloseReason::Local));
+}

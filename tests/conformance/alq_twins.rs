@@ -218,3 +218,41 @@ fn alq_d_8_two_empty_relays_are_ready_at_once() {
         );
     }
 }
+
+/// What a relay has told one peer alone, and is gone for good, the others hear from that one.
+/// req: ALQ-D-12 (twinrelay)
+#[test]
+fn alq_d_12_change_that_one_peer_alone_was_told_comes_to_the_others() {
+    for loses_disk in [true, false] {
+        let mut mesh = Mesh::new(3, false);
+        mesh.advance(2 * SECOND);
+        mesh.part(1, 2);
+        let (client, lease) = lease(1);
+        mesh.at(2, |bench| bench.bind(&client, &lease));
+        mesh.advance(30 * SECOND);
+        assert_eq!((mesh.digest(0).0, mesh.digest(1).0), (1, 0));
+
+        mesh.crash(2, loses_disk);
+        mesh.advance(40 * SECOND);
+
+        assert_eq!(mesh.digest(0), mesh.digest(1), "{loses_disk}");
+        assert_eq!(mesh.digest(1).0, 1);
+    }
+}
+
+/// However long it could be told to that one alone. req: ALQ-D-12 (twinrelay)
+#[test]
+fn alq_d_12_others_are_asked_again_while_a_peer_is_away() {
+    let mut mesh = Mesh::new(3, false);
+    mesh.advance(2 * SECOND);
+    mesh.part(1, 2);
+    mesh.advance(1000 * SECOND);
+    let (client, lease) = lease(1);
+    mesh.at(2, |bench| bench.bind(&client, &lease));
+    mesh.advance(SECOND);
+    mesh.crash(2, true);
+    mesh.advance(600 * SECOND);
+
+    assert_eq!(mesh.digest(0), mesh.digest(1));
+    assert_eq!(mesh.digest(1).0, 1);
+}

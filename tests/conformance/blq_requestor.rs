@@ -194,3 +194,52 @@ fn operator_may_ask_a_server_again() {
     assert_eq!(bench.closed(&asked), Some(CloseReason::Local));
     assert_eq!(wanted(&bench.accepted().1).0, 3);
 }
+
+/// A server that refuses everything has told nothing. req: LQ-37 (ISC Kea)
+#[test]
+fn lq_37_server_that_refuses_everything_is_not_in_sync() {
+    let (mut bench, mut asked, _) = asking();
+    for _ in 0..3 {
+        asked.reply(&mut bench, &status(10));
+        asked.sent(&mut bench);
+    }
+
+    assert_eq!(bench.closed(&asked), Some(CloseReason::Done));
+    let shown = bench.relay.neighbors().remove(0);
+    assert_eq!(
+        (shown.state, shown.catch_up.is_complete),
+        (SessionState::Idle, false)
+    );
+    assert!(!bench.relay.readiness().is_ready);
+    bench.advance(180 * SECOND);
+    assert!(bench.relay.readiness().is_by_timeout);
+}
+
+/// A peer's Relay-Id is asked for as soon as it is known. req: BLQ-18 (RFC 5460 §6.2.2)
+#[test]
+fn blq_18_relay_id_of_a_peer_is_asked_for_when_it_is_known() {
+    let mut config = member(0, 2, false);
+    config.leasequery.bulk_servers = vec![ServerId(0)];
+    let mut bench = Bench::new(config);
+    bench.input(Input::Leasequery(LeasequeryInput::Loaded));
+    let (peer, _) = bench.accepted();
+    let (mut server, _) = bench.accepted();
+    assert_eq!(server.to, Remote::Server(ServerId(0)));
+    for _ in 0..3 {
+        server.reply(&mut bench, &[]);
+        server.sent(&mut bench);
+    }
+    assert_eq!(bench.closed(&server), Some(CloseReason::Done));
+
+    peer.reply(&mut bench, &[]);
+
+    let again = loop {
+        let (again, query) = bench.accepted();
+        if again.to == Remote::Server(ServerId(0)) {
+            break query;
+        }
+    };
+    let (query_type, _, options) = wanted(&again);
+    assert_eq!(query_type, 3);
+    assert!(options.starts_with(&option(53, PEER_DUID)));
+}

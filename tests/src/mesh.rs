@@ -74,6 +74,7 @@ pub fn member(n: usize, of: usize, is_secure: bool) -> RelayConfig {
                 id: PeerId(peer as u16),
                 address: address(peer),
                 is_secure,
+                tls_name: 0,
                 has_shared_interface_id: false,
                 links: Vec::new(),
             })

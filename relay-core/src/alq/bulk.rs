@@ -31,6 +31,8 @@ pub(super) const REQUESTED: [u16; 5] = [
     iana::OPTION_IA_PD,
 ];
 
+/// Questions that wait: links are hundreds, and Relay-Ids of peers few.
+const WANTED_MAX: usize = 4096;
 /// Of the text of a status that is shown.
 const TEXT_CHARS_MAX: usize = 200;
 
@@ -74,6 +76,8 @@ pub(crate) struct Fetch {
     pub(crate) received: u64,
     pub(crate) attempts: Attempts,
     started_at: Instant,
+    /// A query was not refused.
+    has_answer: bool,
     /// Of the server that answers.
     pub(crate) server_duid: Vec<u8>,
     /// Why a query was refused or an attempt failed, the last time.
@@ -108,6 +112,7 @@ impl Fetch {
             received: 0,
             attempts: Attempts::new(now),
             started_at: now,
+            has_answer: false,
             server_duid: Vec::new(),
             last_error: None,
         }
@@ -138,7 +143,7 @@ impl Fetch {
         CatchUp {
             requested_from: self.wanted.front().and_then(|it| Some(it.since?.0)),
             started_at: Some(self.started_at),
-            is_complete: self.is_complete(),
+            is_complete: self.is_complete() && self.has_answer,
             completed_at: self.is_complete().then_some(self.since),
             received: self.received,
         }
@@ -149,9 +154,25 @@ impl Fetch {
         Progress {
             remote: Remote::Server(server),
             state: self.shown_state(),
-            is_in_sync: self.is_complete(),
+            is_in_sync: self.is_complete() && self.has_answer,
             at: self.attempts.progress_at(),
         }
+    }
+
+    /// Something more is to be asked, as soon as the rest is answered.
+    pub(crate) fn ask_too(&mut self, now: Instant, by: &By) {
+        let is_wanted = self.wanted.iter().any(|it| it.by == *by);
+        if is_wanted || self.wanted.len() >= WANTED_MAX {
+            return;
+        }
+        if self.is_complete() {
+            self.retry_at = Some(now);
+        }
+        self.wanted.push_back(Wanted {
+            by: by.clone(),
+            since: None,
+            until: None,
+        });
     }
 
     /// Opens a connection where it is time for that. Whether it was.
@@ -321,6 +342,7 @@ impl Fetch {
         answer: &Answer<'m>,
     ) -> Heard<'m> {
         self.server_duid = answer.server_id.unwrap_or_default().to_vec();
+        self.has_answer |= answer.status_code() == iana::STATUS_SUCCESS;
         match (answer.status_code(), answer.client_data) {
             (iana::STATUS_SUCCESS, Some(data)) => {
                 self.go(cx, State::Receiving);

@@ -89,6 +89,8 @@ pub struct PeerMemory {
     pub peer: PeerId,
     /// Its base-time from which we ask next (ALQ-10, ALQ-36): seconds since 2000 of its clock.
     pub resume_point: Option<u32>,
+    /// Stands for the DUID of the relay whose clock that is; `None`: not known.
+    pub server: Option<u64>,
     /// The oldest change that it was not told when its connection ended (ALQ-D-25).
     pub unsent_since: Option<Instant>,
 }

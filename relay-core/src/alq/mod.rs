@@ -101,6 +101,7 @@ impl Shared {
         let nothing = PeerMemory {
             peer,
             resume_point: None,
+            server: None,
             unsent_since: None,
         };
         self.memories.get(&peer).copied().unwrap_or(nothing)

@@ -2,7 +2,7 @@
 //!
 //! Decides what the resume point is (RFC 7653 §8.4.1): nothing that was not taken over lies before it.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -15,10 +15,25 @@ use super::session::{Event, State, Step, next};
 use super::skew::Skew;
 use super::view::{CatchUp, SessionState};
 use super::{Context, Shared};
+use crate::binding::digest::hash_of_duid;
 use crate::time::{Instant, LqTime};
 use crate::types::{PeerId, Xid};
 use crate::view::Origin;
 use crate::wire::leasequery::{ClientData, LqLease};
+
+/// For the times of a message that was on its way, and what is left out of them.
+pub(super) const MARGIN_SECS: u64 = 5;
+/// Servers take both for one relay, and so do those who ask by Relay-Id.
+const DOUBLE: &str = "the peer has the relay_id of this relay: set another in [relay]";
+
+/// A peer that is not in sync any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Away {
+    /// From here on, by our clock, the others may know alone what it changed.
+    pub(crate) since: LqTime,
+    /// When they are asked for that.
+    pub(crate) ask_at: Instant,
+}
 
 /// One peer.
 pub(crate) struct Session {
@@ -44,6 +59,8 @@ pub(crate) struct Session {
     /// When the peer's clock was last seen to be set back.
     pub(crate) begun_anew_at: Option<Instant>,
     pub(crate) attempts: Attempts,
+    has_synced: bool,
+    pub(crate) away: Option<Away>,
 }
 
 impl Session {
@@ -66,6 +83,8 @@ impl Session {
             last_error: None,
             begun_anew_at: None,
             attempts: Attempts::new(now),
+            has_synced: false,
+            away: None,
         }
     }
 
@@ -150,7 +169,24 @@ impl Session {
         self.catch_up.is_complete = true;
         self.catch_up.completed_at = Some(cx.now());
         self.last_error = None;
+        self.has_synced = true;
+        if let Some(away) = &mut self.away {
+            away.ask_at = cx.now();
+        }
         self.resume_at(shared, cx, base_time);
+    }
+
+    /// Fetches what changed from then on, by our clock, once more: another peer may have told it of
+    /// changes that did not come to us.
+    pub(crate) fn fetch_again(&mut self, shared: &mut Shared, cx: &mut Context<'_>, since: LqTime) {
+        let since = self.skew.theirs(since);
+        shared.remember(cx, self.peer, |memory| {
+            let is_before = |known: &u32| LqTime(*known).is_after(since);
+            if memory.resume_point.as_ref().is_some_and(is_before) {
+                memory.resume_point = Some(since.0);
+            }
+        });
+        self.fetch(shared, cx, Some(since), None);
     }
 
     /// All that the peer told until then was taken over, unless a bulk query is pending: then the
@@ -169,16 +205,26 @@ impl Session {
             let now = shared.base_time(cx.now());
             u64::try_from(now.secs_since(self.skew.ours(base_time))).unwrap_or(0)
         };
+        let server = hash_of_duid(&self.identity);
         shared.remember(cx, self.peer, |memory| {
             let is_later = |known: u32| base_time.is_after(LqTime(known));
             if memory.resume_point.is_none_or(is_later) {
                 memory.resume_point = Some(base_time.0);
+                memory.server = Some(server);
             }
         });
     }
 
     /// Closes both connections; nothing more is heard of them.
     pub(crate) fn close(&mut self, shared: &mut Shared, cx: &mut Context<'_>, why: CloseReason) {
+        if core::mem::take(&mut self.has_synced) {
+            let now = cx.now();
+            let unheard = shared.config.receive_timeout.as_secs() + MARGIN_SECS;
+            self.away.get_or_insert(Away {
+                since: shared.base_time(now).minus_secs(unheard as u32),
+                ask_at: now + shared.config.idle_timeout,
+            });
+        }
         if let Some(mut fetch) = self.fetch.take() {
             fetch.close(shared, cx, CloseReason::Local);
         }
@@ -219,9 +265,11 @@ impl Session {
     }
 
     /// For `show`.
-    pub(crate) fn last_error(&self) -> Option<String> {
+    pub(crate) fn last_error(&self, own_identity: &[u8]) -> Option<String> {
         let of_fetch = self.fetch.as_ref().and_then(|it| it.last_error.clone());
-        of_fetch.or_else(|| self.last_error.clone())
+        let is_double = self.identity == own_identity;
+        let double = is_double.then(|| DOUBLE.to_string());
+        of_fetch.or_else(|| self.last_error.clone()).or(double)
     }
 
     /// For `show`.

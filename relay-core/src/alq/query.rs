@@ -113,6 +113,11 @@ impl Wanted {
         }
     }
 
+    /// Whether there is nothing to find.
+    pub(crate) const fn is_nobody(&self) -> bool {
+        matches!(self.by, By::Nobody)
+    }
+
     /// The client of an answer that is found without a walk.
     pub(crate) fn client(&self) -> Option<&[u8]> {
         match &self.by {

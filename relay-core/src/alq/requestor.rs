@@ -13,12 +13,13 @@ use super::bulk::{By, DATA_TIMEOUT, Fetch, Heard, REQUESTED, Wanted, status_text
 use super::connection::{Tls, count, is_error, peer_of};
 use super::input::{CloseReason, ConnectionId, Remote};
 use super::intake::{self, Teller};
-use super::peer_session::Session;
+use super::peer_session::{Away, MARGIN_SECS, Session};
 use super::ready::{Attempts, Progress, Ready};
 use super::session::{Event, State, Step};
 use super::skew::Skew;
 use super::view::{CatchUp, Neighbor, Readiness, Role, SessionState};
 use super::{Context, Shared};
+use crate::binding::digest::hash_of_duid;
 use crate::config::LeasequeryConfig;
 use crate::time::{Instant, LqTime};
 use crate::types::{PeerId, ServerId, Xid};
@@ -31,6 +32,8 @@ use crate::wire::message::Message;
 const LONG_RETRY_FACTOR: u32 = 10;
 /// A base-time went back (ALQ-D-9).
 const CLOCK_SET_BACK: &str = "the peer's clock was set back";
+/// A resume point is not of the clock that it would be sent to.
+const ANOTHER_RELAY: &str = "another relay answers than before";
 
 /// Transaction-ids, none twice in a long while.
 // req: ALQ-4
@@ -68,11 +71,21 @@ impl Requestor {
         }
         let is_same = |id: PeerId| {
             let of = |config: &LeasequeryConfig| {
-                let peer = config.peers.iter().find(|peer| peer.id == id).cloned();
-                peer.filter(|_| config.enabled)
-                    .map(|peer| (peer.address, peer.is_secure, config.identity.clone()))
+                let peer = config.peers.iter().find(|peer| peer.id == id);
+                let peer = peer.filter(|_| config.enabled)?;
+                let certificate = (peer.is_secure, peer.tls_name);
+                Some((peer.address, certificate, config.identity.clone()))
             };
             of(before) == of(&shared.config)
+        };
+        let address = |config: &LeasequeryConfig, id| {
+            let peer = config.peers.iter().find(|peer| peer.id == id);
+            peer.map(|peer| peer.address)
+        };
+        // Another relay by the same name has another clock. req: ALQ-36
+        let is_elsewhere = {
+            let after = shared.config.clone();
+            move |id| address(before, id) != address(&after, id)
         };
         let changed: Vec<_> = self
             .sessions
@@ -83,6 +96,9 @@ impl Requestor {
         for id in changed {
             if let Some(mut session) = self.sessions.remove(&id) {
                 session.close(shared, cx, CloseReason::Local);
+                if is_elsewhere(id) {
+                    shared.remember(cx, id, |memory| memory.resume_point = None);
+                }
             }
         }
         // Interface-Ids that mean a link now are not kept: they have to be told again.
@@ -136,7 +152,7 @@ impl Requestor {
     }
 
     /// A server is asked by relay-id, ours and each peer's, and by each of our links.
-    // req: BLQ-17, BLQ-18, LQ-38
+    // req: BLQ-17, LQ-38
     fn ask_server(&mut self, shared: &Shared, cx: &mut Context<'_>, server: ServerId) {
         let links = cx.act.links;
         let mut relay_ids: Vec<Vec<u8>> = Vec::new();
@@ -175,6 +191,35 @@ impl Requestor {
         }
         for fetch in self.servers.values_mut() {
             fetch.start(shared, cx);
+        }
+    }
+
+    /// What a peer that is away has told others, they do not tell us, and it may be gone for good:
+    /// they are asked after a while, again and again, and once more when it is back.
+    // req: ALQ-D-12
+    fn ask_others(&mut self, shared: &mut Shared, cx: &mut Context<'_>) {
+        let now = cx.now();
+        let due = |it: &Session| {
+            let away = it.away.filter(|away| away.ask_at <= now)?;
+            Some((it.peer, it.is_in_sync(), away.since))
+        };
+        let due: Vec<_> = self.sessions.values().filter_map(due).collect();
+        for (peer, is_back, since) in due {
+            let mut are_all_asked = true;
+            for other in self.sessions.values_mut().filter(|it| it.peer != peer) {
+                match other.is_in_sync() {
+                    true => other.fetch_again(shared, cx, since),
+                    false => are_all_asked = false,
+                }
+            }
+            let asked = shared.base_time(now).minus_secs(MARGIN_SECS as u32);
+            let again = Away {
+                since: if are_all_asked { asked } else { since },
+                ask_at: now + shared.config.idle_timeout * LONG_RETRY_FACTOR,
+            };
+            if let Some(session) = self.sessions.get_mut(&peer) {
+                session.away = (!is_back || !are_all_asked).then_some(again);
+            }
         }
     }
 
@@ -229,10 +274,11 @@ impl Requestor {
             }
             return;
         }
-        let Some(session) = self.session_on(id) else {
+        let mut sessions = self.sessions.values_mut();
+        let Some(session) = sessions.find(|it| it.connection == Some(id)) else {
             return;
         };
-        let (state, own_xid) = (session.state, session.xid);
+        let (peer, state, own_xid) = (session.peer, session.state, session.xid);
         let Ok(answer) = Answer::read(message) else {
             let event = match state {
                 State::TlsAsked => Event::TlsRefused,
@@ -262,7 +308,24 @@ impl Requestor {
                 return;
             }
             (State::QuerySent, iana::LEASEQUERY_REPLY) => {
-                session.identity = answer.server_id.unwrap_or_default().to_vec();
+                let identity = answer.server_id.unwrap_or_default();
+                let server = hash_of_duid(identity);
+                let is_new = session.identity != identity;
+                session.identity = identity.to_vec();
+                // req: BLQ-18
+                if is_new && identity != shared.config.identity {
+                    let by = By::RelayId(identity.to_vec());
+                    for fetch in self.servers.values_mut() {
+                        fetch.ask_too(cx.now(), &by);
+                    }
+                }
+                let memory = shared.memory(peer);
+                let is_other = memory.server.is_some_and(|known| known != server);
+                // A time of another clock says nothing, and what that relay held was not asked for.
+                // req: ALQ-10, ALQ-36
+                if is_other && memory.resume_point.is_some() {
+                    return self.begin_anew(shared, cx, id, ANOTHER_RELAY);
+                }
                 match (answer.status_code(), session.start_time) {
                     (iana::STATUS_SUCCESS, None) => Event::Success,
                     (iana::STATUS_SUCCESS, Some(_)) => Event::SuccessSince,
@@ -303,16 +366,21 @@ impl Requestor {
                 .hear(cx.now(), shared.clock, base_time)
                 .is_err()
             {
-                return self.begin_anew(shared, cx, id);
+                return self.begin_anew(shared, cx, id, CLOCK_SET_BACK);
             }
         }
         self.step(shared, cx, id, event, Some(&answer));
     }
 
-    /// The peer's clock was set back: nothing is known of its time any more. At once, unless that
-    /// happens again and again.
+    /// Nothing is known of the peer's time any more. At once, unless that happens again and again.
     // req: ALQ-D-9
-    fn begin_anew(&mut self, shared: &mut Shared, cx: &mut Context<'_>, id: ConnectionId) {
+    fn begin_anew(
+        &mut self,
+        shared: &mut Shared,
+        cx: &mut Context<'_>,
+        id: ConnectionId,
+        why: &str,
+    ) {
         let (now, delay) = (cx.now(), self.ready.retry_after(&shared.config));
         let idle_timeout = shared.config.idle_timeout;
         if let Some(session) = self.session_on(id) {
@@ -324,7 +392,8 @@ impl Requestor {
             };
             session.close(shared, cx, CloseReason::Local);
             session.retry_at = Some(now + delay);
-            session.last_error = Some(CLOCK_SET_BACK.to_string());
+            session.last_error = Some(why.to_string());
+            session.skew = Skew::default();
             let counters = shared
                 .connections
                 .counters_mut(Remote::Peer(peer), Role::Requestor);
@@ -566,6 +635,7 @@ impl Requestor {
 
     /// Does what has become due.
     pub(crate) fn handle_timeout(&mut self, shared: &mut Shared, cx: &mut Context<'_>) {
+        self.ask_others(shared, cx);
         self.start_due(shared, cx);
     }
 
@@ -576,7 +646,7 @@ impl Requestor {
         }
         let sessions = self.sessions.values().flat_map(|it| {
             let fetch = it.fetch.as_ref().and_then(|it| it.retry_at);
-            [it.retry_at, fetch]
+            [it.retry_at, fetch, it.away.map(|away| away.ask_at)]
         });
         let fetches = self.servers.values().map(|it| it.retry_at);
         let retries = sessions.chain(fetches).flatten().min();
@@ -611,7 +681,7 @@ impl Requestor {
             retry_at: it.retry_at(),
             catch_up: it.catch_up,
             lag_nanos: it.lag_nanos(),
-            last_error: it.last_error(),
+            last_error: it.last_error(&shared.config.identity),
             ..bare(shared, Remote::Peer(it.peer), it.connection)
         });
         let servers = self.servers.iter().map(|(id, it)| Neighbor {

@@ -85,7 +85,7 @@ impl Server {
         let peer = |config: &LeasequeryConfig, id| {
             let peer = config.peers.iter().find(|peer| peer.id == id);
             peer.filter(|_| config.enabled)
-                .map(|it| (it.address, it.is_secure))
+                .map(|it| (it.address, it.is_secure, it.tls_name))
         };
         let is_as_before = |id| {
             let after = peer(&shared.config, id);

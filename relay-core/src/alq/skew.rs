@@ -61,6 +61,10 @@ impl Skew {
             *self = Self::default();
             return Err(WentBack);
         }
+        if self.newest.is_some_and(|newest| newest.is_after(base_time)) {
+            // It was set back by a little: what was the best before is too small now.
+            self.best = None;
+        }
         self.recall(base_time);
         let secs = i64::from(clock.lq_time(now).secs_since(base_time));
         let ahead_nanos = secs * NANOS_PER_SEC + clock.nanos_of_second(now);
@@ -89,6 +93,11 @@ impl Skew {
         } else {
             secs
         }
+    }
+
+    /// A time of ours on the peer's clock.
+    pub(crate) fn theirs(&self, ours: LqTime) -> LqTime {
+        LqTime(ours.0.wrapping_sub(self.secs() as u32))
     }
 
     /// A time of the peer's on our clock.
@@ -151,6 +160,18 @@ mod tests {
         );
         assert_eq!(skew.hear(at(11 * 1_000_000_000), clock, LqTime(4)), Ok(()));
         assert_eq!(skew.secs(), 7);
+    }
+
+    /// A clock that was set forward by 3 s and back again is where it was.
+    #[test]
+    fn alq_45_small_step_back_is_followed() {
+        let (mut skew, clock) = (Skew::default(), clock(946_684_800));
+        for (now, told) in [(10, 10), (11, 14), (12, 12)] {
+            skew.hear(at(now * 1_000_000_000), clock, LqTime(told))
+                .unwrap();
+        }
+
+        assert_eq!(skew.secs(), 0);
     }
 
     #[test]

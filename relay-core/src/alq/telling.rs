@@ -182,6 +182,7 @@ impl Telling {
         };
         let found: Option<Vec<Node>> = match (asked.wanted.address(), asked.wanted.client()) {
             _ if self.is_active => None,
+            _ if asked.wanted.is_nobody() => Some(Vec::new()),
             // req: BLQ-13
             (Some(address), _) => Some(bindings.of_address(address).collect()),
             (None, Some(duid)) => Some(bindings.of_duid(duid).collect()),

@@ -51,6 +51,13 @@ impl Digests {
     }
 }
 
+/// Stands for a DUID where one has to be known again.
+pub(crate) fn hash_of_duid(duid: &[u8]) -> u64 {
+    let mut hasher = SipHasher24::new_with_key(KEY);
+    hasher.write(duid);
+    hasher.finish()
+}
+
 /// `DUID length (1) | DUID | address (16) | prefix length (1)`
 fn hash(duid: &[u8], prefix: Prefix) -> u64 {
     let mut hasher = SipHasher24::new_with_key(KEY);

@@ -45,7 +45,8 @@ pub(super) fn active_leasequery(root: &Table<'_>) -> Leasequery {
     let listen = listen(&table);
     let [receive, send, idle] = TIMERS.map(|(key, default)| timer(&table, key, default));
     let max_connections = table.integer("max_connections", 1..=1024, 10);
-    let history_secs = table.integer("history", 0..=31_536_000, 86_400);
+    // What a slow reader was not told yet must not be forgotten before it is closed. req: ALQ-65
+    let history_secs = table.integer("history", send..=31_536_000, 86_400);
     let (mut peers, mut sections) = (Vec::new(), Vec::new());
     for peer in table.tables("peer", "[[active_leasequery.peer]]") {
         if let Some((places, section)) = self::peer(&peer, allow_insecure) {

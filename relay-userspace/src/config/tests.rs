@@ -165,6 +165,7 @@ told! {
     peer_with_a_name_that_no_certificate_bears_is_refused: "", "[[active_leasequery.peer]]\nname = \"r:2\"\naddress = \"2001:db8:ff::2\"\n";
     links_to_an_unknown_interface_and_twice_are_refused: "", format!("{PEER}links = [{{ peer = \"2001:db8:1::1\", interface = \"acc9\" }}, {{ peer = \"2001:db8:1::1\", interface = \"acc0\" }}]\n");
     timers_below_their_defaults_are_warned_of: "[active_leasequery]\nreceive_timeout = 60\nidle_timeout = 10\n", "";
+    history_that_ends_before_a_slow_reader_is_closed_is_refused: "[active_leasequery]\nhistory = 60\n", "";
     listen_on_an_ipv4_address_is_refused: "[active_leasequery]\nlisten = [\"0.0.0.0:547\"]\n", "";
     active_leasequery_peer_without_tls_needs_a_second_step: "", "[[active_leasequery.peer]]\nname = \"r2\"\naddress = \"2001:db8:ff::2\"\ntls = \"off\"\n";
     bulk_leasequery_of_a_group_is_refused: "", "[[server]]\naddress = \"ff05::1:3\"\ninterface = \"core0\"\nbulk_leasequery = true\n";

@@ -105,6 +105,9 @@ fn say(line: Line, now: &Neighbor, names: &Names) {
         Line::Up => {
             let tls = now.is_secure;
             tracing::info!(name, role, tls, "the leasequery session is active");
+            if let Some(error) = &now.last_error {
+                tracing::warn!(name, role, "all is not well between the relays: {error}");
+            }
         }
         Line::Down => tracing::warn!(name, role, "the leasequery session has ended: {reason}"),
         Line::Failing => tracing::warn!(name, role, "no leasequery session: {reason}"),

@@ -239,8 +239,7 @@ impl ToStore {
             let name = self.names.peer(memory.peer);
             let point = memory.resume_point.map(|base_time_secs| ResumePoint {
                 base_time_secs,
-                is_bulk_complete: true,
-                skew_millis: 0,
+                server: memory.server,
             });
             let batch = open.batch();
             let fits = batch.resume_point(&name, point.as_ref())
@@ -462,10 +461,11 @@ fn memories(opened: &Opened, numbers: &mut Numbers) -> Memories {
     let names: BTreeSet<&String> = points.keys().chain(unsent.keys()).collect();
     let known = names.into_iter().map(|name| {
         let peer = numbers.peer(name);
-        let point = points.get(name).filter(|point| point.is_bulk_complete);
+        let point = points.get(name);
         let memory = PeerMemory {
             peer,
             resume_point: point.map(|point| point.base_time_secs),
+            server: point.and_then(|point| point.server),
             unsent_since: unsent.get(name).copied(),
         };
         (peer, memory)

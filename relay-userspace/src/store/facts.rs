@@ -27,32 +27,30 @@ pub const FACT_MAX: usize = 4096;
 pub struct ResumePoint {
     /// Its newest base-time, in seconds since 2000 (RFC 7653 §6.2.1) of its clock.
     pub base_time_secs: u32,
-    /// Everything before it is known: no bulk query for it is pending.
-    pub is_bulk_complete: bool,
-    /// How far its clock was ahead of ours, in milliseconds.
-    pub skew_millis: i64,
+    /// Stands for the DUID of the relay whose clock that is.
+    pub server: Option<u64>,
 }
 
 impl ResumePoint {
     const BYTES: usize = 13;
 
-    /// `base-time (4) | bulk complete (1) | skew (8)`
+    /// `base-time (4) | server known (1) | server (8)`
     pub(super) fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..4].copy_from_slice(&self.base_time_secs.to_be_bytes());
-        bytes[4] = u8::from(self.is_bulk_complete);
-        bytes[5..].copy_from_slice(&self.skew_millis.to_be_bytes());
+        bytes[4] = u8::from(self.server.is_some());
+        bytes[5..].copy_from_slice(&self.server.unwrap_or_default().to_be_bytes());
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::BYTES] = bytes.first_chunk()?;
         let (base_time, rest) = bytes.split_first_chunk()?;
-        let (&is_bulk_complete, skew) = rest.split_first()?;
+        let (&is_known, server) = rest.split_first()?;
+        let server = u64::from_be_bytes(*server.first_chunk()?);
         Some(Self {
             base_time_secs: u32::from_be_bytes(*base_time),
-            is_bulk_complete: is_bulk_complete != 0,
-            skew_millis: i64::from_be_bytes(*skew.first_chunk()?),
+            server: (is_known != 0).then_some(server),
         })
     }
 }

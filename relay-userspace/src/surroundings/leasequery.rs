@@ -1,5 +1,6 @@
 //! Whom this relay asks and answers over TCP, for the core and for the connections.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::time::Duration;
 
@@ -86,11 +87,19 @@ fn peer(section: &PeerSection, numbers: &mut Numbers) -> Peer {
         id: numbers.peer(&section.name),
         address: section.address,
         is_secure: section.is_secure,
+        tls_name: number_of(&section.tls_name),
         has_shared_interface_id: section.has_shared_interface_id,
         links: links
             .map(|(link, interface)| (*link, numbers.access(interface)))
             .collect(),
     }
+}
+
+/// The same as long as this daemon runs.
+fn number_of(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn target(section: &PeerSection) -> Target {

@@ -5,8 +5,7 @@ use crate::state::Kept;
 
 const POINT: ResumePoint = ResumePoint {
     base_time_secs: 800_000_000,
-    is_bulk_complete: true,
-    skew_millis: -20,
+    server: Some(0x0102_0304_0506_0708),
 };
 
 #[test]
