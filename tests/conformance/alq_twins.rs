@@ -24,7 +24,7 @@ fn lease(n: u16) -> (Client, Vec<u8>) {
 }
 
 /// What one relay snooped is on the other, with its route, and ends there when it ends here.
-/// req: ALQ-D-8, ALQ-43, ALQ-60, ALQ-D-1, ALQ-D-4 (RFC 7653 §3)
+/// req: ALQ-D-8, ALQ-43, ALQ-60, ALQ-D-1, ALQ-D-4, PDR-S-3 (RFC 7653 §3)
 #[test]
 fn alq_d_8_bindings_of_one_relay_are_on_the_other_until_they_end() {
     for is_secure in [false, true] {

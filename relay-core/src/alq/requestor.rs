@@ -751,7 +751,7 @@ fn open(shared: &mut Shared, cx: &mut Context<'_>, session: &mut Session) {
 }
 
 /// Asks for everything that changes from now on, and for what changed since the resume point.
-// req: ALQ-5, ALQ-7, ALQ-8, ALQ-10, ALQ-11, ALQ-36
+// req: ALQ-5, ALQ-7, ALQ-8, ALQ-10, ALQ-11, ALQ-36, PDR-S-3
 fn query(shared: &mut Shared, cx: &mut Context<'_>, session: &mut Session, id: ConnectionId) {
     // Who has nothing has missed everything. req: ALQ-D-10
     let resume_point = shared.memory(session.peer).resume_point;

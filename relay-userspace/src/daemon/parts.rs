@@ -111,7 +111,7 @@ impl RelayParts {
     pub(super) fn start(
         config: &Config,
         first: Surroundings,
-        routes: Prepared,
+        mut routes: Prepared,
         counters: &Arc<Counters>,
         events: &Events,
         numbers: &mut Numbers,
@@ -127,6 +127,14 @@ impl RelayParts {
                     commands,
                 },
         } = ends;
+        let queue = routes.queue.clone();
+        // Before the store is read: what the kernel has is read meanwhile.
+        let outcomes = outcomes(relay.clone(), events.clone());
+        if let Ok(store) = &store {
+            let bindings = store.report().bindings;
+            routes.expect(usize::try_from(bindings).unwrap_or(0));
+        }
+        let routes = routes.start(outcomes).context("start the route thread")?;
         let config = RelayThreadConfig {
             initial: Box::new(first),
             seed: crate::state::random().context("read random bytes")?,
@@ -135,7 +143,7 @@ impl RelayParts {
             counters: Arc::clone(counters),
             commands,
             wake,
-            routes: routes.queue.clone(),
+            routes: queue,
             events: events.clone(),
             store,
             leasequery,
@@ -144,9 +152,13 @@ impl RelayParts {
             handle: thread,
             dataplane,
             store,
-        } = relay_thread::spawn(config, numbers)?;
-        let outcomes = outcomes(relay.clone(), events.clone());
-        let routes = routes.start(outcomes).context("start the route thread")?;
+        } = match relay_thread::spawn(config, numbers) {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                routes.stop();
+                return Err(error);
+            }
+        };
         Ok(Self {
             relay,
             routes,

@@ -75,6 +75,11 @@ impl Reader {
         self.stage == Stage::Idle
     }
 
+    /// Whether the routes are compared, and neighbour entries are next.
+    pub(super) fn is_at_neighbors(&self) -> bool {
+        matches!(self.stage, Stage::Neighbors(_) | Stage::WalkNeighbors)
+    }
+
     /// Begins, or begins anew.
     ///
     /// # Errors

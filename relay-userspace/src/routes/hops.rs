@@ -167,6 +167,11 @@ impl Hops {
         self.slots.get_mut(at).expect("somebody needs it")
     }
 
+    /// So many more are likely to come.
+    pub fn expect(&mut self, count: usize) {
+        self.slots.expect(count);
+    }
+
     /// One that no route and no neighbour entry needs is forgotten.
     pub fn forget_unused(&mut self, at: u32) {
         let hop = self.slots.get(at);

@@ -95,6 +95,7 @@ pub fn prepare(
             due: due::Due::at_start(),
             fell: HashSet::new(),
             told: Vec::new(),
+            is_told_much: false,
             unsent: Vec::new(),
             stopping: false,
         },
@@ -102,6 +103,11 @@ pub fn prepare(
 }
 
 impl Prepared {
+    /// So many routes are likely to come.
+    pub fn expect(&mut self, routes: usize) {
+        thread::lock(&self.thread.follower).expect(routes);
+    }
+
     /// Starts to follow. `outcomes` hears what became of wanted routes.
     ///
     /// # Errors

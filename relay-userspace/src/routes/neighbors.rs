@@ -35,6 +35,8 @@ pub struct Neighbors {
     installed: usize,
     /// Everything that is wanted is known: all other entries of ours are leftovers.
     owns_all: bool,
+    /// All entries were read once, nothing is written before.
+    is_known: bool,
     /// Where the walk at the end of a comparison stands; `None`: none is under way.
     walked: Option<u32>,
 }
@@ -152,7 +154,7 @@ impl Neighbors {
 
     /// Whether something is to be written.
     pub fn has_work(&self) -> bool {
-        !self.queue.is_empty()
+        self.is_known && !self.queue.is_empty()
     }
 
     /// How many entries of ours the kernel has.
@@ -204,6 +206,10 @@ impl Neighbors {
         if !is_right || (wanted.is_none() && self.owns_all) {
             self.look_at(hops, at);
         }
+        if is_right && wanted.is_some() {
+            // Nothing is to be written that was wanted before this was known.
+            hops.get_mut(at).set(QUEUED, false);
+        }
         self.set_ours(hops, at, is_right);
         if let Some(at) = hops.find(&(entry.interface, entry.address)) {
             hops.get_mut(at).set(SEEN, true);
@@ -228,6 +234,83 @@ impl Neighbors {
             }
         }
         self.walked = (end < hops.end()).then_some(end);
+        self.is_known |= self.walked.is_none();
         self.walked.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interfaces::Interface;
+
+    const ACCESS: IfIndex = IfIndex(2);
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+    fn client() -> std::net::Ipv6Addr {
+        "fe80::1".parse().unwrap()
+    }
+
+    /// One entry is wanted, and nobody knows what the kernel has.
+    fn wanting() -> (Neighbors, Hops) {
+        let (mut neighbors, mut hops) = (Neighbors::default(), Hops::default());
+        let access = Interface {
+            index: ACCESS,
+            name: "acc0".to_owned(),
+            mac: None,
+            up: true,
+            carrier: true,
+            mtu: 1500,
+            vlan: None,
+            macvlan_parent: None,
+            addresses: Vec::new(),
+        };
+        let table = InterfaceTable {
+            interfaces: vec![access],
+        };
+        neighbors.interfaces_changed(&mut hops, &table, &HashSet::new());
+        let put = NeighborChange::Put {
+            interface: ACCESS,
+            address: client(),
+            mac: MAC,
+        };
+        neighbors.apply(&mut hops, put);
+        (neighbors, hops)
+    }
+
+    /// What is to be written after a comparison with these.
+    fn steps_after(entries: &[KernelNeighbor]) -> Vec<Option<MacAddr>> {
+        let (mut neighbors, mut hops) = wanting();
+        assert!(!neighbors.has_work(), "nothing is known yet");
+        neighbors.comparison_begins(&mut hops);
+        for entry in entries {
+            neighbors.compare(&mut hops, entry);
+        }
+        while !neighbors.walk(&mut hops, 1) {}
+        let steps = neighbors.next_steps(&mut hops, 10);
+        steps.iter().map(|step| step.mac).collect()
+    }
+
+    fn entry(mac: MacAddr) -> KernelNeighbor {
+        KernelNeighbor {
+            interface: ACCESS,
+            address: client(),
+            mac: Some(mac),
+            permanent: false,
+            externally_learned: true,
+            protocol: 207,
+        }
+    }
+
+    #[test]
+    fn entry_that_is_there_is_not_written_though_it_was_wanted_before_that_was_known() {
+        assert_eq!(steps_after(&[entry(MAC)]), []);
+    }
+
+    #[test]
+    fn entry_that_is_missing_or_wrong_is_written_once_everything_is_known() {
+        assert_eq!(steps_after(&[]), [Some(MAC)]);
+        let other = MacAddr([2, 0, 0, 0, 0, 2]);
+        assert_eq!(steps_after(&[entry(other)]), [Some(MAC)]);
     }
 }

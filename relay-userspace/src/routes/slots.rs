@@ -47,6 +47,17 @@ fn shard(hash: u64) -> usize {
 }
 
 impl<T: Record> Slots<T> {
+    /// So many more are likely to come: the index need not grow for them, which would find each again.
+    pub fn expect(&mut self, count: usize) {
+        self.slots.reserve(count);
+        // They do not spread evenly.
+        let each = count / SHARDS + count / SHARDS / 16;
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        for table in &mut self.index {
+            table.reserve(each, |at| hash_of(slots, hasher, *at));
+        }
+    }
+
     /// One more than the largest number in use.
     pub fn end(&self) -> u32 {
         u32::try_from(self.slots.len()).expect("`insert` stops before")
@@ -84,10 +95,7 @@ impl<T: Record> Slots<T> {
         });
         self.slots[at as usize] = Some(make());
         let (slots, hasher) = (&self.slots, &self.hasher);
-        table.insert_unique(hash, at, |at| {
-            let record = slots[*at as usize].as_ref();
-            hasher.hash_one(record.expect("what is indexed is there").key())
-        });
+        table.insert_unique(hash, at, |at| hash_of(slots, hasher, *at));
         at
     }
 
@@ -121,6 +129,11 @@ impl<T: Record> Slots<T> {
     }
 }
 
+fn hash_of<T: Record>(slots: &[Option<T>], hasher: &RandomState, at: u32) -> u64 {
+    let record = slots[at as usize].as_ref();
+    hasher.hash_one(record.expect("what is indexed is there").key())
+}
+
 fn has_key<T: Record>(slots: &[Option<T>], at: u32, key: &T::Key) -> bool {
     slots[at as usize]
         .as_ref()
@@ -148,8 +161,10 @@ mod tests {
         #[test]
         fn slots_find_what_a_map_finds(
             steps in proptest::collection::vec((0u16..300, any::<u32>(), any::<bool>()), 0..2000),
+            expected in 0usize..10_000,
         ) {
             let (mut slots, mut map) = (Slots::default(), HashMap::new());
+            slots.expect(expected);
             for (key, value, add) in steps {
                 if add {
                     let at = slots.find_or_insert(key, || Pair(key, value));

@@ -33,6 +33,8 @@ use crate::interfaces::InterfaceTable;
 
 /// Outcomes that the relay thread is told at a time.
 const OUTCOMES_MAX: usize = 1024;
+/// Wishes at a time that are part of telling everything: what can wait lets them pass.
+const MANY_TOLD: usize = 1024;
 /// Batches of events read before what they are about is acted upon: more than the socket's buffer holds.
 const HEARINGS_MAX: usize = 16;
 
@@ -56,6 +58,8 @@ pub(super) struct RouteThread {
     pub(super) fell: HashSet<IfIndex>,
     /// Taken out of the queue.
     pub(super) told: Vec<Told>,
+    /// The last time there were many.
+    pub(super) is_told_much: bool,
     /// What the sink did not take.
     pub(super) unsent: Vec<RouteOutcome>,
     /// Told to stop; what waits is still written.
@@ -175,6 +179,7 @@ impl RouteThread {
     fn obey(&mut self) -> io::Result<bool> {
         let mut told = std::mem::take(&mut self.told);
         self.queue.take(&mut told);
+        self.is_told_much = told.len() >= MANY_TOLD;
         let mut result = Ok(());
         let mut told_now = told.drain(..).peekable();
         while let Some(first) = told_now.next() {
@@ -296,6 +301,10 @@ impl RouteThread {
                 return Ok(());
             }
             self.reader.begin(&self.follower)?;
+        }
+        // First it is known of all routes whether they are there.
+        if self.reader.is_at_neighbors() && self.is_told_much {
+            return Ok(());
         }
         self.read_piece()
     }

@@ -3,19 +3,16 @@
 //!
 //! Whatever is written or heard while it goes on is newer than the dump: those entries are left out.
 
-use std::collections::HashMap;
-
-use relay_core::types::Prefix;
-
 use super::entry::{REMOVE, SEEN};
-use super::{Follower, Foreign, Pace};
+use super::foreign::ForeignRoutes;
+use super::{Follower, Pace};
 use crate::routes::objects::KernelRoute;
 
 /// One that is under way.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     /// Found so far.
-    pub(super) foreign: HashMap<Prefix, Foreign>,
+    pub(super) foreign: ForeignRoutes,
     /// The next slot of the walk at its end.
     walked: u32,
 }
@@ -39,7 +36,7 @@ impl Follower {
             return;
         }
         if route.protocol != self.policy.protocol {
-            let is_new = !self.foreign.contains_key(&route.prefix);
+            let is_new = !self.foreign.contains(route.prefix);
             self.add_foreign(route);
             if is_new {
                 self.look_at_wanted(route.prefix);

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use relay_core::types::{IfIndex, Prefix};
 
 use super::entry::REMOVE;
-use super::{Entry, Follower, Foreign, Pace};
+use super::{Entry, Follower, Pace};
 use crate::interfaces::InterfaceTable;
 use crate::routes::hops::HopId;
 use crate::routes::objects::KernelRoute;
@@ -40,7 +40,7 @@ impl Follower {
             self.strays.insert(route.metric);
         }
         let at = self.at((route.prefix, route.metric));
-        let hop = self.hops.take(route.target);
+        let hop = self.take_hop(at, route.target);
         self.set_present(at, Some(hop));
         at
     }
@@ -50,22 +50,28 @@ impl Follower {
         if there {
             self.add_foreign(route);
             self.look_at_wanted(prefix);
-        } else if self.foreign.contains_key(&prefix) {
-            // Another foreign route to it may still be there: it stays in the set until the
-            // kernel was asked, now or when somebody wants it.
+            return;
+        }
+        let was_there = self.foreign.contains(prefix);
+        let was_last = self.foreign.remove(route);
+        if let Some(comparison) = &mut self.comparison {
+            comparison.foreign.remove(route);
+        }
+        if was_last {
+            self.look_at_wanted(prefix);
+        }
+        // Another foreign route to it may still be there, or the dump under way may still bring this one: the
+        // kernel is asked, now or when somebody wants it.
+        if was_there && (!was_last || self.comparison.is_some()) {
             let is_wanted = self.wanted_at(prefix).next().is_some();
             self.doubt |= is_wanted;
         }
     }
 
     pub(super) fn add_foreign(&mut self, route: &KernelRoute) {
-        let new = Foreign::from(route);
-        let comparing = self.comparison.as_mut().map(|it| &mut it.foreign);
-        for set in [Some(&mut self.foreign), comparing].into_iter().flatten() {
-            let known = set.entry(route.prefix).or_insert(new);
-            if new.metric <= known.metric {
-                *known = new;
-            }
+        self.foreign.add(route);
+        if let Some(comparison) = &mut self.comparison {
+            comparison.foreign.add(route);
         }
     }
 
@@ -115,6 +121,6 @@ impl Follower {
 
     /// Whether a route of somebody else has this destination.
     pub(super) fn is_foreign(&self, prefix: Prefix) -> bool {
-        !self.foreign.is_empty() && self.foreign.contains_key(&prefix)
+        self.foreign.contains(prefix)
     }
 }

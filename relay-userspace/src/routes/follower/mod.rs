@@ -13,6 +13,8 @@
 
 mod comparison;
 mod entry;
+mod foreign;
+mod in_turn;
 mod kernel;
 mod policy;
 mod wishes;
@@ -21,7 +23,7 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
@@ -29,13 +31,16 @@ use relay_core::input::RouteOutcome;
 use relay_core::types::{IfIndex, Prefix};
 
 use super::hops::{HopId, Hops};
-use super::objects::{KernelRoute, RouteKey, Target};
+use super::objects::{RouteKey, Target};
 use super::slots::Slots;
 use crate::counters::Counters;
 use comparison::Comparison;
 use entry::{HURRIED, LOST, QUEUED, SEEN, UNTOLD};
+use foreign::ForeignRoutes;
+use in_turn::InTurn;
 
 pub use entry::{Entry, Key, State};
+pub use foreign::Foreign;
 pub use policy::Policy;
 
 /// One message to the kernel.
@@ -58,17 +63,6 @@ pub enum Pace {
     InTurn,
 }
 
-/// A route that is not ours, as far as somebody who finds it in the way wants to know.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Foreign {
-    /// Who made it.
-    pub protocol: u8,
-    /// Of several the lowest.
-    pub metric: u32,
-    /// Where it leads.
-    pub interface: Option<IfIndex>,
-}
-
 /// Repaired routes that are told one by one between two looks; all of them are counted. An interface
 /// that comes back brings all its routes with it.
 const REPAIRED_MAX: usize = 256;
@@ -83,10 +77,10 @@ pub struct Follower {
     /// Metrics other than that of leases that routes of ours had.
     strays: BTreeSet<u32>,
     /// Routes in our table that are not ours.
-    foreign: HashMap<Prefix, Foreign>,
+    foreign: ForeignRoutes,
     up: HashSet<IfIndex>,
     hurried: VecDeque<u32>,
-    queue: VecDeque<u32>,
+    queue: InTurn,
     untold: VecDeque<u32>,
     /// Put back since the last look, at most [`REPAIRED_MAX`].
     repaired: Vec<(Prefix, Target)>,
@@ -112,10 +106,10 @@ impl Follower {
             hops: Hops::default(),
             routes: Slots::default(),
             strays: BTreeSet::new(),
-            foreign: HashMap::new(),
+            foreign: ForeignRoutes::default(),
             up: HashSet::new(),
             hurried: VecDeque::new(),
-            queue: VecDeque::new(),
+            queue: InTurn::default(),
             untold: VecDeque::new(),
             repaired: Vec::new(),
             counts: [0; 3],
@@ -128,6 +122,12 @@ impl Follower {
         };
         follower.want_aggregates();
         follower
+    }
+
+    /// So many routes are likely to come, two for each client.
+    pub fn expect(&mut self, routes: usize) {
+        self.routes.expect(routes);
+        self.hops.expect(routes / 2);
     }
 
     /// The policy in force.
@@ -144,7 +144,7 @@ impl Follower {
 
     /// The route of somebody else to this destination.
     pub fn foreign(&self, prefix: Prefix) -> Option<Foreign> {
-        self.foreign.get(&prefix).copied()
+        self.foreign.get(prefix)
     }
 
     /// Whether the kernel should be asked for all routes.
@@ -238,6 +238,19 @@ impl Follower {
         self.routes.get_mut(at).expect("the caller has it")
     }
 
+    /// The number of a target, which one more route needs: mostly it leads there already, or was to.
+    fn take_hop(&mut self, at: u32, target: Target) -> HopId {
+        let entry = self.entry(at);
+        let mut known = [entry.present, entry.wanted].into_iter().flatten();
+        match known.find(|hop| self.hops.target(*hop) == target) {
+            Some(hop) => {
+                self.hops.take_again(hop);
+                hop
+            }
+            None => self.hops.take(target),
+        }
+    }
+
     fn set_present(&mut self, at: u32, hop: Option<HopId>) {
         let is_comparing = self.comparison.is_some();
         let entry = self.entry(at);
@@ -266,13 +279,17 @@ impl Follower {
         let Some(entry) = self.routes.get_mut(at) else {
             return;
         };
-        let (flag, queue) = match pace {
-            Pace::Now => (HURRIED, &mut self.hurried),
-            Pace::InTurn => (QUEUED, &mut self.queue),
+        let flag = match pace {
+            Pace::Now => HURRIED,
+            Pace::InTurn => QUEUED,
         };
-        if !entry.has(flag) {
-            entry.set(flag);
-            queue.push_back(at);
+        if entry.has(flag) {
+            return;
+        }
+        entry.set(flag);
+        match pace {
+            Pace::Now => self.hurried.push_back(at),
+            Pace::InTurn => self.queue.push(at),
         }
     }
 
@@ -307,16 +324,6 @@ fn state_slot(state: State) -> usize {
         State::Pending => 0,
         State::Installed => 1,
         State::Refused(_) => 2,
-    }
-}
-
-impl From<&KernelRoute> for Foreign {
-    fn from(route: &KernelRoute) -> Self {
-        Self {
-            protocol: route.protocol,
-            metric: route.metric,
-            interface: route.interface,
-        }
     }
 }
 

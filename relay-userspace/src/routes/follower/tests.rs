@@ -425,3 +425,73 @@ fn outcomes_are_taken_in_pieces_and_each_once() {
     assert_eq!(follower.take_outcomes(1).len(), 1);
     assert!(follower.take_outcomes(100).is_empty() && !follower.has_outcomes());
 }
+
+/// The kernel is quicker so.
+#[test]
+fn the_many_are_written_in_the_order_of_their_destinations() {
+    let mut follower = follower();
+    for (version, network) in (1..).zip(["2001:db8:3::", "2001:db8:1::", "2001:db8:2::"]) {
+        let route = Route {
+            prefix: prefix(network),
+            gateway: "fe80::1".parse().unwrap(),
+            interface: ACCESS,
+            version,
+        };
+        follower.apply(RouteChange::Put(route), Pace::InTurn);
+    }
+
+    let writes = follower.next_batch(128, Pace::InTurn);
+
+    let written: Vec<Prefix> = writes.iter().map(|write| write.key.prefix).collect();
+    assert_eq!(
+        written,
+        ["2001:db8:1::", "2001:db8:2::", "2001:db8:3::"].map(prefix)
+    );
+}
+
+#[test]
+fn place_of_the_last_foreign_route_is_taken_without_a_comparison() {
+    let mut follower = installed();
+    let foreign = route(4, 100, via("fe80::9"));
+    follower.kernel_changed(&foreign, true);
+    assert_eq!(batch(&mut follower), ["delete 2070"]);
+
+    follower.kernel_changed(&foreign, false);
+
+    assert!(!follower.in_doubt());
+    assert_eq!(batch(&mut follower), ["create 2070 via fe80::1"]);
+}
+
+#[test]
+fn of_several_foreign_routes_one_that_goes_leaves_ours_away_until_the_kernel_was_asked() {
+    let mut follower = installed();
+    let (one, other) = (route(4, 100, via("fe80::9")), route(9, 200, via("fe80::8")));
+    follower.kernel_changed(&one, true);
+    follower.kernel_changed(&other, true);
+    batch(&mut follower);
+
+    follower.kernel_changed(&one, false);
+
+    assert!(follower.in_doubt() && batch(&mut follower).is_empty());
+    compare(&mut follower, &[other]);
+    assert!(batch(&mut follower).is_empty());
+    follower.kernel_changed(&other, false);
+    assert_eq!(batch(&mut follower), ["create 2070 via fe80::1"]);
+}
+
+/// What the dump brings may be older than what was heard.
+#[test]
+fn foreign_route_that_goes_during_a_comparison_is_looked_for_again() {
+    let mut follower = installed();
+    let foreign = route(4, 100, via("fe80::9"));
+    follower.kernel_changed(&foreign, true);
+    batch(&mut follower);
+    follower.comparison_begins();
+
+    follower.kernel_changed(&foreign, false);
+    follower.compare(&foreign);
+    follower.dump_ended();
+    while !follower.walk(1) {}
+
+    assert!(follower.in_doubt());
+}

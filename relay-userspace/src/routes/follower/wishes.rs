@@ -35,7 +35,7 @@ impl Follower {
     }
 
     fn want(&mut self, at: u32, prefix: Prefix, target: Target, pace: Pace) {
-        let hop = self.hops.take(target);
+        let hop = self.take_hop(at, target);
         let entry = self.entry(at);
         entry.take(REMOVE);
         entry.set(FRESH);
@@ -48,7 +48,7 @@ impl Follower {
             self.counts[state_slot(State::Pending)] += 1;
         }
         // It may have gone since; a comparison says.
-        let is_foreign = !self.foreign.is_empty() && self.foreign.contains_key(&prefix);
+        let is_foreign = self.is_foreign(prefix);
         self.doubt |= is_foreign;
         let entry = self.entry(at);
         if entry.present == entry.wanted && !is_foreign {

@@ -20,13 +20,18 @@ impl Follower {
         if !self.is_known {
             return batch;
         }
+        if pace == Pace::InTurn {
+            self.queue.sort(|at| self.routes.get(at).map(Record::key));
+        }
         let mut looks = max * LOOKS_PER_WRITE;
         // A change of next hop takes two writes.
         while batch.len() + 2 <= max && looks > 0 {
             looks -= 1;
             let (at, flags) = if let Some(at) = self.hurried.pop_front() {
                 (at, HURRIED)
-            } else if let Some(at) = self.queue.pop_front_if(|_| pace == Pace::InTurn) {
+            } else if pace == Pace::InTurn
+                && let Some(at) = self.queue.pop(|at| self.routes.get(at).map(Record::key))
+            {
                 (at, QUEUED)
             } else {
                 break;
@@ -57,6 +62,8 @@ impl Follower {
         };
         let Some(wanted) = entry.wanted else {
             match entry.present {
+                // A routing daemon that announces it hears of its end from the kernel.
+                // req: PDR-R-4
                 Some(_) if entry.has(REMOVE) => batch.push(write(None, None)),
                 Some(_) => {}
                 None => self.forget_gone(at),
