@@ -41,7 +41,7 @@ pub struct Options {
     pub retry: Duration,
     /// At the end a disk has so long for the last writes; one that takes longer hangs.
     pub patience: Duration,
-    /// So long changes wait for others to share a commit with, where more than 1,600 come a second.
+    /// So long changes wait for others to share a commit with, where more than 3,200 come a second.
     pub gather: Duration,
 }
 
