@@ -261,6 +261,35 @@ fn foreign_newer_or_damaged_store_is_told_and_relaying_goes_on() {
     expect_leases(&lab, [left, fresh].concat());
 }
 
+#[test]
+fn missing_state_directory_is_made_and_what_stands_in_its_place_is_told_and_left_alone() {
+    let Some(mut lab) = lab(CONFIGURATION, Lifetimes::default()) else {
+        return;
+    };
+    let mut clients = Clients::of(&lab);
+    clients.next();
+
+    restart_after(&mut lab, "TERM", |lab| {
+        shell(lab, &format!("rm -r {STATE_DIR}"));
+    });
+    expect_state(&lab, "ok");
+    let kept = clients.next();
+    restart_after(&mut lab, "KILL", |_| {});
+    expect_leases(&lab, kept);
+
+    restart_after(&mut lab, "TERM", |lab| {
+        shell(
+            lab,
+            &format!("rm -r {STATE_DIR}; echo precious > {STATE_DIR}"),
+        );
+    });
+    let reason = expect_state(&lab, "off");
+    assert!(reason.contains(STATE_DIR), "{reason}");
+    assert!(reason.contains("Check [relay] state_dir"), "{reason}");
+    clients.next();
+    shell(&lab, &format!("grep -qx precious {STATE_DIR}"));
+}
+
 /// The same segment as a later version would begin it.
 fn of_later_version(segment: &[u8]) -> Vec<u8> {
     let mut later = segment.to_vec();
