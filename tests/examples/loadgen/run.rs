@@ -14,6 +14,8 @@ const SILENCE: Duration = Duration::from_millis(150);
 const LONGEST_DRAIN: Duration = Duration::from_secs(3);
 /// Transaction ids are 24 bits; send times are kept by their lower bits.
 const TIMES: usize = 1 << 16;
+/// So many are kept of each kind.
+const TIMES_MAX: usize = 1 << 20;
 
 #[derive(Default)]
 struct Counts {
@@ -35,8 +37,11 @@ struct Run {
     renews: Vec<Vec<u8>>,
     solicits: Vec<Vec<u8>>,
     unasked: Vec<Vec<u8>>,
+    /// By transaction: when its frame left, until it has reached the server, and until the answer is back.
     sent_at: Vec<Option<Instant>>,
+    asked_at: Vec<Option<Instant>>,
     latencies: Vec<u64>,
+    round_trips: Vec<u64>,
     answers: Vec<Vec<u8>>,
     counts: Counts,
     next: u32,
@@ -59,7 +64,9 @@ pub fn run(load: &Load, access: Packet, core: Packet, cpu: &Watch) -> Result<Str
             .map(|client| frames::unasked_frame(load.relay_mac, client % load.clients))
             .collect(),
         sent_at: vec![None; TIMES],
-        latencies: Vec::with_capacity(1 << 20),
+        asked_at: vec![None; TIMES],
+        latencies: Vec::with_capacity(TIMES_MAX),
+        round_trips: Vec::with_capacity(TIMES_MAX),
         answers: vec![Vec::new(); BATCH],
         counts: Counts::default(),
         next: u32::from(Instant::now().elapsed().subsec_nanos() as u16),
@@ -97,11 +104,11 @@ pub fn run(load: &Load, access: Packet, core: Packet, cpu: &Watch) -> Result<Str
     let after = cpu.read()?;
     let total = start.elapsed().as_micros() as u64;
     run.latencies.sort_unstable();
-    let median = run
-        .latencies
-        .get(run.latencies.len() / 2)
-        .copied()
-        .unwrap_or(0);
+    run.round_trips.sort_unstable();
+    let part = |times: &[u64], percent: usize| {
+        let at = (times.len() * percent / 100).min(times.len().saturating_sub(1));
+        times.get(at).copied().unwrap_or(0)
+    };
     let Counts {
         renews_sent,
         solicits_sent,
@@ -118,7 +125,8 @@ pub fn run(load: &Load, access: Packet, core: Packet, cpu: &Watch) -> Result<Str
          advertises={advertises} solicitations={solicitations} stub_lost={stub_lost} \
          unasked_sent={unasked_sent} \
          window_us={} window_answered={answered_in_window} window_forwarded={forwarded_in_window} \
-         total_us={} busy_us={} relay_us={} interrupts_us={} foreign_user_us={foreign} latency_ns={median}",
+         total_us={} busy_us={} relay_us={} interrupts_us={} foreign_user_us={foreign} latency_ns={} \
+         round_trip_ns={} round_trip_99_ns={} round_trip_most_ns={}",
         renews_sent + solicits_sent,
         replies + advertises,
         window.as_micros(),
@@ -126,6 +134,10 @@ pub fn run(load: &Load, access: Packet, core: Packet, cpu: &Watch) -> Result<Str
         total.saturating_sub(after.idle - before.idle),
         after.relay - before.relay,
         after.interrupts - before.interrupts,
+        part(&run.latencies, 50),
+        part(&run.round_trips, 50),
+        part(&run.round_trips, 99),
+        part(&run.round_trips, 100),
     ))
 }
 
@@ -148,6 +160,7 @@ impl Run {
         for (frame, transaction) in set[first..first + count].iter_mut().zip(self.next..) {
             frames::set_transaction(frame, transaction & 0x00ff_ffff);
             self.sent_at[transaction as usize % TIMES] = Some(now);
+            self.asked_at[transaction as usize % TIMES] = Some(now);
         }
         let frames: [&[u8]; BATCH] = std::array::from_fn(|i| {
             if i < count {
@@ -183,7 +196,9 @@ impl Run {
             answers,
             counts,
             sent_at,
+            asked_at,
             latencies,
+            round_trips,
             access,
             ..
         } = self;
@@ -194,11 +209,7 @@ impl Run {
             };
             filled += 1;
             counts.forwarded += 1;
-            if let Some(time) = sent_at[transaction as usize % TIMES].take()
-                && latencies.len() < latencies.capacity()
-            {
-                latencies.push(time.elapsed().as_nanos() as u64);
-            }
+            note(sent_at, transaction, latencies);
         });
         if filled > 0 {
             let frames: [&[u8]; BATCH] = std::array::from_fn(|i| {
@@ -212,10 +223,26 @@ impl Run {
         }
         let back = access.receive(|frame| match (frame[20], frame.get(HEADERS)) {
             (58, _) => counts.solicitations += 1,
-            (_, Some(&message::REPLY)) => counts.replies += 1,
-            (_, Some(&message::ADVERTISE)) => counts.advertises += 1,
+            (_, Some(&kind @ (message::REPLY | message::ADVERTISE))) => {
+                match kind {
+                    message::REPLY => counts.replies += 1,
+                    _ => counts.advertises += 1,
+                }
+                if let Some(&[a, b, c]) = frame.get(HEADERS + 1..HEADERS + 4) {
+                    note(asked_at, u32::from_be_bytes([0, a, b, c]), round_trips);
+                }
+            }
             _ => {}
         });
         arrived + back
+    }
+}
+
+/// Keeps how long a transaction has taken so far, once.
+fn note(since: &mut [Option<Instant>], transaction: u32, times: &mut Vec<u64>) {
+    if let Some(time) = since[transaction as usize % TIMES].take()
+        && times.len() < TIMES_MAX
+    {
+        times.push(time.elapsed().as_nanos() as u64);
     }
 }

@@ -7,6 +7,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Error;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 /// Frames per system call.
 pub const BATCH: usize = 64;
@@ -20,10 +21,10 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Opens a socket on `interface` in the namespace that `ip netns` calls `netns`.
+    /// Opens a socket on `interface` in the namespace that `ip netns` calls `netns`, or whose file that is.
     pub fn open(netns: &str, interface: &str) -> Result<Self> {
         let own = File::open("/proc/self/ns/net")?;
-        let other = File::open(format!("/run/netns/{netns}"))
+        let other = File::open(Path::new("/run/netns").join(netns))
             .with_context(|| format!("no network namespace {netns}"))?;
         enter(&other)?;
         let socket = Self::open_here(interface).with_context(|| format!("socket on {interface}"));

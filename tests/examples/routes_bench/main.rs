@@ -30,6 +30,12 @@ fn main() -> anyhow::Result<()> {
             tell("delete", raw.delete(&routes)?);
             Ok(())
         }),
+        "sorted" => in_namespace(|acc0| {
+            let mut routes = routes;
+            routes.sort_by_key(|route| route.prefix);
+            tell("install", Raw::open()?.add(&routes, acc0)?);
+            expect(&routes)
+        }),
         "next-hops" => in_namespace(|acc0| {
             let (objects, by_objects) = Raw::open()?.add_by_objects(&routes, acc0)?;
             tell("objects", objects);

@@ -1,12 +1,13 @@
 //! `cargo xtask bench NAME`: what is measured, and the help for it. Knows no networking.
 
-mod goals;
+pub mod goals;
 mod load;
 mod network;
 mod own;
 mod peers;
 mod relay;
 mod report;
+mod restart;
 mod routes;
 mod store;
 
@@ -34,15 +35,24 @@ usage: cargo xtask bench relay [--rounds N] [--clients N] [--rate N]... [--relay
 
   twinrelay is taken from TWINRELAY_BINARY, or built with --release.
 
+usage: cargo xtask bench restart [--clients N]
+
+  A restart of the daemon with two bindings for each client: routes still in the kernel, beside a bare scan of the
+  store and a bare dump of the kernel's routes; routes gone, beside a bare sender of netlink messages. What it does
+  to Replies meanwhile, memory, the time of a whole show, and the end of all bindings at one time.
+
+  --clients N        (500000)
+
 usage: cargo xtask bench routes [--rounds N] [--routes N] [--way NAME]...
 
   Routes a second: the follower, fed as the relay thread feeds it, beside a bare sender of netlink messages (with the
-  gateway in each route, and with next-hop objects) and beside ip -6 -batch, in turn, each in a network namespace of
-  its own. Then how soon everything is back after others flap, flush, delete and replace what is there.
+  gateway in each route; in the order of destinations; with next-hop objects) and beside ip -6 -batch, in turn, each
+  in a network namespace of its own. Then how soon everything is back after others flap, flush, delete and replace
+  what is there.
 
   --rounds N         interleaved rounds; medians are taken over them (3)
   --routes N         for the large ones (1000000)
-  --way NAME         only this one; may be repeated: raw, ours, next-hops, ip
+  --way NAME         only this one; may be repeated: raw, ours, sorted, next-hops, ip
 
 usage: cargo xtask bench store [--rounds N] [--milliseconds N] [--bindings N] [--folder DIR]
 
@@ -60,6 +70,7 @@ pub fn main(args: &[String]) -> ExitCode {
     let result = match args.next().as_deref() {
         Some("relay") => relay::Options::parse(args).and_then(|options| relay::run(&options)),
         Some("routes") => routes::Options::parse(args).and_then(|options| routes::main(&options)),
+        Some("restart") => restart::main(args),
         Some("store") => store::main(args),
         Some("own") => match args.next() {
             None => own::run(),
@@ -70,7 +81,7 @@ pub fn main(args: &[String]) -> ExitCode {
             Ok(())
         }
         Some(other) => Err(format!(
-            "there is no bench {other:?}; there are: relay, own, routes, store"
+            "there is no bench {other:?}; there are: relay, own, restart, routes, store"
         )),
         None => Err(USAGE.into()),
     };

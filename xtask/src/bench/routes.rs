@@ -10,7 +10,7 @@ use std::process::Command;
 /// What is demanded within a second is demanded of so many.
 const FEW: u64 = 10_000;
 /// In the order of a round.
-const WAYS: [&str; 4] = ["raw", "ours", "next-hops", "ip"];
+const WAYS: [&str; 5] = ["raw", "ours", "sorted", "next-hops", "ip"];
 
 /// What the arguments ask for.
 pub struct Options {

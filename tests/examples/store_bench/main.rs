@@ -4,26 +4,24 @@
 //! The bare log is what no store can beat on this disk: one append and one fdatasync for a batch,
 //! its bytes made beforehand. Ours encodes, hands over to its thread, and is waited for.
 
+mod binding;
+mod delay;
+
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
-use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use relay_common::net::{MacAddr, VlanTag, VlanTags};
-use relay_core::record::{Record, RecordState};
-use relay_core::types::{AccessId, AccessLink, IaType, Iaid, Prefix};
-use relay_core::view::Origin;
-use relay_userspace::store::{Clock, Event, Opened, Options, StateDir, Store, StoredBinding};
-use relay_userspace::wall_time::boot_now;
+use relay_userspace::store::{Clock, Event, Opened, Options, StateDir, Store};
+use xtask::bench::goals::{self, Goal};
+
+use binding::{OVERHEAD, with_binding};
 
 const BATCHES: [u64; 4] = [1, 10, 100, 1000];
-/// Bytes around a record in the log: what frames it, and its key.
-const OVERHEAD: usize = 17;
 
 struct Args {
     rounds: usize,
@@ -60,11 +58,14 @@ fn main() -> anyhow::Result<()> {
 
 fn bench(args: &Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.folder)?;
-    rates(args)?;
-    million(args)
+    let mut goals = rates(args)?;
+    goals.push(delay::measure(args)?);
+    million(args)?;
+    goals::print(&goals);
+    Ok(())
 }
 
-fn rates(args: &Args) -> anyhow::Result<()> {
+fn rates(args: &Args) -> anyhow::Result<Vec<Goal>> {
     let mut rates = vec![(Vec::new(), Vec::new()); BATCHES.len()];
     for round in 0..args.rounds {
         for (batch, (raw, ours)) in BATCHES.into_iter().zip(&mut rates) {
@@ -86,13 +87,22 @@ fn rates(args: &Args) -> anyhow::Result<()> {
         "{:>6} {:>12} {:>12} {:>7} {:>12}",
         "batch", "bare log", "store", "ratio", "us a commit"
     );
+    let mut goals = Vec::new();
     for (batch, (raw, ours)) in BATCHES.into_iter().zip(&rates) {
         let ratio = median(raw.iter().zip(ours).map(|(raw, ours)| ours / raw).collect());
         let (raw, ours) = (median(raw.clone()), median(ours.clone()));
         let micros = batch as f64 / ours * 1e6;
         println!("{batch:>6} {raw:>12.0} {ours:>12.0} {ratio:>7.2} {micros:>12.0}");
+        if batch == 10 || batch == 100 {
+            goals.push(Goal::at_least(
+                format!("durable changes in batches of {batch}, store / bare log"),
+                ratio,
+                0.4,
+                "x",
+            ));
+        }
     }
-    Ok(())
+    Ok(goals)
 }
 
 fn raw_rate(args: &Args, batch: u64) -> anyhow::Result<f64> {
@@ -117,7 +127,7 @@ fn raw_rate(args: &Args, batch: u64) -> anyhow::Result<f64> {
 fn store_rate(args: &Args, batch: u64) -> anyhow::Result<f64> {
     let folder = args.folder.join("rate");
     let _ = std::fs::remove_dir_all(&folder);
-    let (store, durable) = start(&folder)?;
+    let (store, durable) = start(&folder, at_once())?;
     let (mut sequence, mut next) = (0, 1);
     let mut commit = || {
         let mut changes = store.batch();
@@ -149,7 +159,7 @@ fn million(args: &Args) -> anyhow::Result<()> {
     let folder = args.folder.join("million");
     for what in ["written", "renewed"] {
         let started = Instant::now();
-        let (store, durable) = start(&folder)?;
+        let (store, durable) = start(&folder, at_once())?;
         let mut sequence = 0;
         for from in (1..=args.bindings).step_by(1000) {
             let mut changes = store.batch();
@@ -217,12 +227,15 @@ fn scan(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start(folder: &Path) -> anyhow::Result<(Store, mpsc::Receiver<u64>)> {
-    // Each batch is waited for: none will keep it company.
-    let options = Options {
+/// Each batch is waited for: none will keep it company.
+fn at_once() -> Options {
+    Options {
         gather: Duration::ZERO,
         ..Options::default()
-    };
+    }
+}
+
+fn start(folder: &Path, options: Options) -> anyhow::Result<(Store, mpsc::Receiver<u64>)> {
     let opened = Opened::open(StateDir::lock(folder)?, options, Box::new(Clock::read))?;
     let (tell, durable) = mpsc::channel();
     let store = opened.start(move |event| {
@@ -231,49 +244,6 @@ fn start(folder: &Path) -> anyhow::Result<(Store, mpsc::Receiver<u64>)> {
         }
     })?;
     Ok((store, durable))
-}
-
-/// A typical one: 14-byte DUIDs, one VLAN tag.
-fn with_binding(id: u64, mut use_it: impl FnMut(&StoredBinding<'_>)) {
-    let mut duid = [0, 1, 0, 1, 0x2a, 0, 0, 0, 2, 0, 0, 0, 0, 0];
-    duid[8..].copy_from_slice(&id.to_be_bytes()[2..]);
-    let now = boot_now();
-    let hour = Duration::from_secs(3600);
-    use_it(&StoredBinding {
-        interface: "enp5s0f0",
-        origin: "",
-        record: Record {
-            id,
-            link: AccessLink {
-                access: AccessId(0),
-                vlans: VlanTags::single(VlanTag {
-                    tpid: 0x8100,
-                    vid: (id % 4000) as u16,
-                }),
-            },
-            duid: &duid,
-            client_address: Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(id)),
-            mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
-            link_address: Ipv6Addr::LOCALHOST,
-            is_first_hop: true,
-            ia_type: IaType::Pd,
-            iaid: Iaid(id as u32),
-            prefix: Prefix::host(Ipv6Addr::from_bits(
-                0x2001_0db8 << 96 | u128::from(id) << 72,
-            )),
-            server_duid: &[0, 1, 0, 1, 0x2a, 0, 0, 0, 2, 0, 0, 0, 0, 9],
-            server_address: Ipv6Addr::LOCALHOST,
-            t1_secs: 1800,
-            t2_secs: 2880,
-            cltt: now,
-            preferred_until: now + hour,
-            valid_until: now + hour * 2,
-            state: RecordState::Active,
-            origin: Origin::Snooped,
-            snooped_by: Ipv6Addr::UNSPECIFIED,
-            changed_at: now,
-        },
-    });
 }
 
 fn memory(line: &str) -> anyhow::Result<u64> {
