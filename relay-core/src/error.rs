@@ -119,6 +119,9 @@ reasons! {
         LeaseConflict => "lease_conflict",
         /// A peer or server told of a lease on a link that is none of ours (ALQ-D-4).
         LeaseUnmapped => "lease_unmapped",
+        /// A server's answer to an individual LEASEQUERY was about another client, or one with another next
+        /// hop, than the one that confirmed its address: not taken.
+        LeasequeryMismatch => "leasequery_mismatch",
         /// Release or Decline for a lease of another link or client: no effect (SNP-23).
         ForeignRelease => "foreign_release",
         /// A Reply carried the Server Unicast option (RLY-92).

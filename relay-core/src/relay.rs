@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use core::time::Duration;
 
-use crate::alq::{self, Digest, Leasequery, Neighbor, Readiness};
+use crate::alq::{self, Digest, Heard, Leasequery, Neighbor, Readiness};
 use crate::binding::{Bindings, Context, Place, Source};
 use crate::config::RelayConfig;
 use crate::effect::{ClientPath, Effect, Span};
@@ -23,9 +23,10 @@ use crate::relaying::reply::{self, Delivery};
 use crate::relaying::transaction::{Exchange, Remembered, Request, Transactions};
 use crate::snoop::{GivenUp, Leases, Reply, Verdict};
 use crate::time::Instant;
-use crate::types::{AccessId, AccessLink, Prefix};
+use crate::types::{AccessId, AccessLink, IfIndex, Prefix};
 use crate::view::{Cursor, Filter, Page, SubscriberView, TableSummary};
 use crate::wire::iana;
+use crate::wire::message::Message;
 use crate::wire::relay_msg::Innermost;
 
 /// One DHCPv6 relay agent with its binding table.
@@ -54,7 +55,7 @@ impl Relay {
             bindings: Bindings::new(&config, seed),
             transactions: Transactions::new(seed),
             hold: Hold::new(),
-            leasequery: Leasequery::new(config.leasequery),
+            leasequery: Leasequery::new(config.leasequery, seed),
             out: Outbox::default(),
             leases: Leases::new(),
             now: Instant::default(),
@@ -270,7 +271,12 @@ impl Relay {
             return self.out.discard(None, Discard::UnknownInterface);
         };
         let access = link.access.id;
-        if datagram.payload.first() == Some(&iana::RELAY_REPL) {
+        let is_of_server = match datagram.payload.first() {
+            Some(&iana::RELAY_REPL) => true,
+            Some(&iana::LEASEQUERY_REPLY) => self.is_server(datagram.source, datagram.interface),
+            _ => false,
+        };
+        if is_of_server {
             // A server may be behind an access interface that is a core interface too.
             return self.handle_server(&ServerDatagram {
                 interface: datagram.interface,
@@ -339,17 +345,50 @@ impl Relay {
             Remembered::Evicting => self.out.notice(Some(access), Notice::TransactionEvicted),
             Remembered::Conflict => self.out.notice(Some(access), Notice::TransactionConflict),
         }
+        let link = AccessLink {
+            access,
+            vlans: datagram.vlans,
+        };
+        let is_first_hop = !innermost.cascaded && is_link_local(datagram.source);
+        let heard = Heard {
+            link,
+            place: Place {
+                address: innermost.client_address,
+                mac: datagram.mac.filter(|_| is_first_hop),
+                link_address: accepted.link_address,
+                is_first_hop,
+            },
+        };
+        let (leasequery, cx) = self.leasequery();
+        leasequery.forwarded(&cx, heard, &innermost.message);
         if let Some(given_up) = GivenUp::read(&innermost.message) {
-            let link = AccessLink {
-                access,
-                vlans: datagram.vlans,
-            };
             let (bindings, mut cx) = self.bindings();
             bindings.give_up(&mut cx, link, datagram.mac, &given_up);
         }
     }
 
+    fn is_server(&self, source: Ipv6Addr, interface: IfIndex) -> bool {
+        self.links.sender(source, interface).is_some()
+    }
+
+    /// What we asked over UDP ourselves is not for a client.
+    fn handle_leasequery_reply(&mut self, datagram: &ServerDatagram<'_>) {
+        if !self.is_server(datagram.source, datagram.interface) {
+            return self.out.discard(None, Discard::NotFromServer);
+        }
+        let Ok(message) = Message::new(datagram.payload) else {
+            return self.out.discard(None, Discard::Malformed);
+        };
+        let (leasequery, mut cx) = self.leasequery();
+        if !leasequery.answered(&mut cx, datagram.source, &message) {
+            self.out.discard(None, Discard::NotForRelay);
+        }
+    }
+
     fn handle_server(&mut self, datagram: &ServerDatagram<'_>) {
+        if datagram.payload.first() == Some(&iana::LEASEQUERY_REPLY) {
+            return self.handle_leasequery_reply(datagram);
+        }
         let delivery = match reply::unwrap(&self.links, datagram) {
             Ok(delivery) => delivery,
             Err((access, reason)) => return self.out.discard(access, reason),
@@ -382,6 +421,20 @@ impl Relay {
             message_type: delivery.inner.first().copied().unwrap_or_default(),
             message,
         });
+    }
+
+    /// A client goes on with addresses of which the Reply says no more than that they are good.
+    fn ask_for_confirmed(&mut self, delivery: &Delivery<'_>, innermost: &Innermost<'_>) {
+        let exchange = Exchange {
+            access: delivery.access,
+            peer_address: delivery.peer_address,
+            client_address: innermost.client_address,
+            xid: innermost.message.xid,
+        };
+        let link = self.links.by_id(delivery.access);
+        let servers = link.map_or_else(Vec::new, |link| link.servers.clone());
+        let (leasequery, mut cx) = self.leasequery();
+        leasequery.confirmed(&mut cx, &exchange, &servers);
     }
 
     /// MAC and tags: those of the request, else of the client known at that address.
@@ -434,6 +487,9 @@ impl Relay {
         if reply.server_unicast {
             // req: RLY-92
             self.out.notice(access, Notice::ServerUnicast);
+        }
+        if request.is_some_and(|it| reply.confirms(it.message_type)) {
+            self.ask_for_confirmed(delivery, innermost);
         }
         let verdict = reply.verdict(request.map(|request| request.message_type), |duid| {
             request.is_some_and(|request| self.transactions.is_from(&request, duid))

@@ -10,6 +10,7 @@ mod blq_requestor;
 mod blq_server;
 mod giving_up;
 mod holding;
+mod lq_requestor;
 mod operations;
 mod over_limit;
 mod prefix_delegation;

@@ -11,6 +11,7 @@ mod harness;
 mod hostile;
 mod ldra;
 mod ldra_device;
+mod leasequery;
 mod life;
 mod limits;
 mod naps;

@@ -22,10 +22,11 @@ const BUILD_PACKAGES: [&str; 6] = [
 ];
 
 /// For the lab, the tests and the benchmarks: real clients, servers, peers and what looks at the wire.
-const LAB_PACKAGES: [&str; 13] = [
+const LAB_PACKAGES: [&str; 14] = [
     "kea-dhcp6-server",
     "isc-dhcp-relay",
     "isc-dhcp-client",
+    "isc-dhcp-server",
     "dhcpcd-base",
     "wide-dhcpv6-client",
     "dnsmasq-base",

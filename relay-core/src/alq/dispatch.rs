@@ -5,8 +5,10 @@
 //! them. Must not know what a message says.
 
 use alloc::vec::Vec;
+use core::net::Ipv6Addr;
 
 use super::connection::{self, Connection, Connections};
+use super::individual::{Heard, Individual};
 use super::input::{CloseReason, ConnectionId, LeasequeryInput, Remote};
 use super::requestor::Requestor;
 use super::server::Server;
@@ -14,19 +16,25 @@ use super::view::{Neighbor, Readiness, Role};
 use super::{Context, Shared};
 use crate::binding::Bindings;
 use crate::config::LeasequeryConfig;
+use crate::relaying::transaction::Exchange;
 use crate::time::Instant;
+use crate::types::ServerId;
+use crate::wire::message::Message;
 use crate::wire::tcp_frame::FrameReader;
 
-/// All of Leasequery over TCP.
+/// All of Leasequery.
 pub(crate) struct Leasequery {
     shared: Shared,
     server: Server,
     requestor: Requestor,
+    individual: Individual,
 }
 
 impl Leasequery {
-    pub(crate) fn new(config: LeasequeryConfig) -> Self {
+    /// `key` makes what must not be guessed.
+    pub(crate) fn new(config: LeasequeryConfig, key: [u8; 16]) -> Self {
         Self {
+            individual: Individual::new(key),
             requestor: Requestor::default(),
             server: Server::default(),
             shared: Shared::new(config),
@@ -112,11 +120,38 @@ impl Leasequery {
         self.settle(cx);
     }
 
+    /// A message of a client is on its way to the servers.
+    pub(crate) fn forwarded(&mut self, cx: &Context<'_>, heard: Heard, message: &Message<'_>) {
+        self.individual.confirm(cx, heard, message);
+    }
+
+    /// A server says that a client's addresses are good where it is now.
+    pub(crate) fn confirmed(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &Exchange,
+        servers: &[ServerId],
+    ) {
+        self.individual
+            .confirmed(&self.shared, cx, exchange, servers);
+    }
+
+    /// A LEASEQUERY-REPLY came over UDP. `false` where nothing asked for it.
+    pub(crate) fn answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: Ipv6Addr,
+        message: &Message<'_>,
+    ) -> bool {
+        self.individual.answer(&self.shared, cx, from, message)
+    }
+
     /// Does what has become due.
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         self.shared.connections.close_late(cx.act.now, cx.act.out);
         self.server.handle_timeout(&mut self.shared, cx);
         self.requestor.handle_timeout(&mut self.shared, cx);
+        self.individual.handle_timeout(&self.shared, cx);
         self.settle(cx);
     }
 
@@ -138,6 +173,7 @@ impl Leasequery {
             self.shared.connections.next_deadline(),
             self.server.next_time(&self.shared, bindings, now),
             self.requestor.next_time(&self.shared, now),
+            self.individual.next_time(),
         ];
         times.into_iter().flatten().min()
     }
@@ -150,7 +186,7 @@ impl Leasequery {
         all
     }
 
-    fn accept(&mut self, cx: &mut Context<'_>, id: ConnectionId, from: core::net::Ipv6Addr) {
+    fn accept(&mut self, cx: &mut Context<'_>, id: ConnectionId, from: Ipv6Addr) {
         let shared = &mut self.shared;
         if shared.is_ending {
             return connection::refuse(cx.out(), id, CloseReason::Local);

@@ -33,6 +33,8 @@ pub(crate) struct Teller<'a> {
     /// A server: its DUID.
     pub(crate) server_duid: Option<&'a [u8]>,
     pub(crate) skew: &'a Skew,
+    /// Where we heard the client ourselves: that counts, whatever is told.
+    pub(crate) heard: Option<Whereabouts>,
 }
 
 /// What came of one CLIENT_DATA.
@@ -75,7 +77,8 @@ pub(crate) fn take(
     let on_its_way = u32::try_from(today.secs_since(made_at)).unwrap_or(0);
     let cltt = made_at.minus_secs(clt_secs.min(OLDEST_SECS));
     let relay_data = data.relay_data.ok().flatten();
-    let whereabouts = relay_data.map(|it| whereabouts(cx, teller.peer, &it));
+    let told = || relay_data.map(|it| whereabouts(cx, teller.peer, &it));
+    let whereabouts = teller.heard.or_else(told);
     let snooper = relay_data.map(|it| it.peer_address);
     let snooper = snooper.filter(|it| teller.peer.is_some() && !it.is_unspecified());
     let frame = Frame {

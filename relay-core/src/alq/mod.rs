@@ -1,4 +1,5 @@
-//! Leasequery over TCP between relays, and toward DHCP servers: RFC 5460, RFC 7653.
+//! Leasequery: over TCP between relays and toward DHCP servers (RFC 5460, RFC 7653), over UDP toward
+//! servers (RFC 5007).
 //!
 //! Decides what a connection may do and says on it, which bindings a peer is told, what of its
 //! bindings is taken over, and when this relay is in sync. Must not know of sockets, TLS records
@@ -9,6 +10,7 @@
 //! connections    who, which role, TLS or not, one buffer each way
 //!   ├─ server      a peer asks us      §9, RFC 5460 §7     reads binding::changes
 //!   └─ requestor   we ask a peer       §8, RFC 5460 §6     writes by binding::replica
+//! individual     one client asked of servers over UDP        writes by binding::replica
 //! ready          in sync with all peers, or given up waiting
 //! ```
 
@@ -16,6 +18,7 @@ mod answer;
 mod bulk;
 mod connection;
 mod dispatch;
+mod individual;
 mod input;
 mod intake;
 mod peer_session;
@@ -30,6 +33,7 @@ mod telling;
 mod view;
 
 pub(crate) use self::dispatch::Leasequery;
+pub(crate) use self::individual::Heard;
 pub use self::input::{
     CloseReason, ConnectionId, LeasequeryEffect, LeasequeryInput, PeerMemory, Remote,
 };

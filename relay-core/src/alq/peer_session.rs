@@ -116,6 +116,7 @@ impl Session {
             peer: Some(peer),
             server_duid: None,
             skew: &self.skew,
+            heard: None,
         };
         let taken = intake::take(shared, cx, leases, &teller, data, base_time);
         count_taken(shared, Remote::Peer(self.peer), taken);

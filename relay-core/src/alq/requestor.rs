@@ -499,6 +499,7 @@ impl Requestor {
                     peer: None,
                     server_duid: Some(&fetch.server_duid),
                     skew: &Skew::default(),
+                    heard: None,
                 };
                 // A server's clock is nobody's business: what it tells is as old as it says, now.
                 let taken = intake::take(shared, cx, &mut self.leases, &teller, data, None);

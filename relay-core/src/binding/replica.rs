@@ -116,6 +116,11 @@ impl Frame {
 }
 
 impl Bindings {
+    /// Whether this client is known to have the lease.
+    pub(crate) fn knows(&self, prefix: Prefix, duid: &[u8]) -> bool {
+        self.table.find_of_duid(prefix, duid).is_some()
+    }
+
     /// Takes over what is told of a lease. The same may come again and again (ALQ-D-23).
     // req: ALQ-D-23
     pub(crate) fn take(

@@ -19,7 +19,7 @@ use crate::wire::relay_msg::{Innermost, RelayMessage, RelayWriter};
 pub(crate) struct Accepted<'a> {
     /// hop-count and link-address of the new envelope.
     hop_count: u8,
-    link_address: Ipv6Addr,
+    pub(crate) link_address: Ipv6Addr,
     /// It came from a relay: no option 79, and its UDP port matters.
     is_relayed: bool,
     /// The client's message; `None` where the layers above it cannot be read. It passes all the

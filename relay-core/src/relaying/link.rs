@@ -254,6 +254,12 @@ impl Links {
         self.server_addresses.get(&id).copied()
     }
 
+    /// The configured server of this address; no group is.
+    pub(crate) fn server_at(&self, address: Ipv6Addr) -> Option<ServerId> {
+        let mut all = self.server_addresses.iter();
+        all.find(|(_, it)| **it == address).map(|(id, _)| *id)
+    }
+
     /// Whether servers know this relay by it.
     pub(crate) fn is_relay_id(&self, duid: &[u8]) -> bool {
         !duid.is_empty() && *duid == *self.relay_id

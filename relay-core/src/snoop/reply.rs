@@ -77,6 +77,12 @@ impl<'a> Reply<'a> {
         Ok(this)
     }
 
+    /// Whether it tells the client of a Confirm that its addresses are good where it is
+    /// (RFC 8415 §18.3.3).
+    pub(crate) fn confirms(&self, request: u8) -> bool {
+        request == iana::CONFIRM && !self.has_ias && self.status == iana::STATUS_SUCCESS
+    }
+
     /// What it may do. `request` is the type of the message that it answers, where that is known,
     /// and whether both bear the same Client Identifier.
     pub(crate) fn verdict(

@@ -1,6 +1,7 @@
-//! UDP sockets on port 547: one toward servers, bound to the relay's own address, and one on the
+//! UDP sockets: on port 547 one toward servers, bound to the relay's own address, and one on the
 //! access side, which the kernel needs for its multicast memberships and which takes what frames
-//! cannot show: datagrams that came in fragments or behind extension headers.
+//! cannot show: datagrams that came in fragments or behind extension headers; on port 546 one for answers
+//! to what the relay asks as a client does.
 
 use std::io;
 use std::mem::zeroed;
@@ -16,6 +17,9 @@ use super::sockopt;
 /// Relays and servers listen here (RFC 8415 §7.2).
 // req: RLY-2, RLY-4
 pub const PORT: u16 = 547;
+/// Clients listen here (RFC 8415 §7.2). RFC 5007 does not say where a requestor does: Kea answers the port
+/// that asked, ISC dhcpd this one.
+const CLIENT_PORT: u16 = 546;
 /// All_DHCP_Relay_Agents_and_Servers (RFC 8415 §7.1).
 pub const ALL_RELAYS_AND_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 /// To any multicast destination (RFC 8415 §19).
@@ -40,6 +44,22 @@ pub fn server_socket(source: Ipv6Addr) -> anyhow::Result<Socket> {
         .and_then(|()| socket.set_multicast_hops_v6(MULTICAST_HOPS))
         .context("prepare the UDP socket toward servers")?;
     bind(&socket, source)?;
+    Ok(socket)
+}
+
+/// The socket that hears a server which answers LEASEQUERY on the clients' port. A DHCPv6 client of this
+/// machine that listens there on all addresses goes on.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn requestor_socket(source: Ipv6Addr) -> anyhow::Result<Socket> {
+    let socket = open()?;
+    let to = SockAddr::from(SocketAddrV6::new(source, CLIENT_PORT, 0, 0));
+    let bound = socket
+        .set_reuse_port(true)
+        .and_then(|()| socket.set_freebind_v6(true))
+        .and_then(|()| socket.bind(&to));
+    bound.with_context(|| format!("bind [{source}]:{CLIENT_PORT}"))?;
     Ok(socket)
 }
 

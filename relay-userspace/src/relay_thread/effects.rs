@@ -10,6 +10,7 @@ use relay_core::alq::{CloseReason, LeasequeryEffect};
 use relay_core::effect::{BindingEvent, ClientPath, Effect, Span};
 use relay_core::relay::Relay;
 use relay_core::types::{AccessId, IfIndex, ServerId};
+use relay_core::wire::iana;
 use socket2::Socket;
 
 use super::ports::{Port, Ports};
@@ -29,10 +30,8 @@ use crate::routes::{Change, Pace};
 /// EtherType that the packet socket names; the frame itself says the same.
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-/// Sockets that messages leave by.
+/// Sockets that messages to clients leave by.
 pub struct Exits<'a> {
-    /// Toward servers.
-    pub server: &'a Socket,
     /// To clients whose MAC is not known.
     pub access: &'a Socket,
     /// To clients whose MAC is known.
@@ -88,7 +87,7 @@ struct ReadyDatagram {
 }
 
 impl Outbox {
-    /// Carries out everything that the core has queued; routes at this pace.
+    /// Carries out everything that the core has queued, but for what goes to servers; routes at this pace.
     pub fn flush(
         &mut self,
         relay: &mut Relay,
@@ -113,7 +112,12 @@ impl Outbox {
         follower.hand_over(relay.is_resending(), pace, to.counters);
         store.hand_over();
         self.send_to_clients(relay, exits, to.ports);
-        self.send_to_servers(relay, exits.server, to.ports);
+    }
+
+    /// Whether something of our own is asked among what waits for [`Outbox::send_to_servers`].
+    pub fn asks_servers(&self) -> bool {
+        let mut waiting = self.to_servers.iter();
+        waiting.any(|it| it.message_type == iana::LEASEQUERY)
     }
 
     fn gather(&mut self, effect: Effect, to: &Surfaces<'_>, follower: &mut ToFollower) {
@@ -149,7 +153,8 @@ impl Outbox {
         }
     }
 
-    fn send_to_servers(&mut self, relay: &Relay, socket: &Socket, ports: &Ports) {
+    /// Sends what waits for servers.
+    pub fn send_to_servers(&mut self, relay: &Relay, socket: &Socket, ports: &Ports) {
         // A server that a reload took away has its last requests dropped.
         self.to_servers
             .retain(|message| ports.by_server(message.server).is_some());

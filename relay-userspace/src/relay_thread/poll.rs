@@ -21,6 +21,8 @@ pub enum Source {
     Server,
     /// The UDP socket of the access side.
     Access,
+    /// The UDP socket on the clients' port.
+    Requestor,
     /// Captured frames.
     Ring,
     /// The packet socket of this interface.
@@ -34,6 +36,7 @@ impl Source {
             Self::Server => 1,
             Self::Access => 2,
             Self::Ring => 3,
+            Self::Requestor => 4,
             Self::Packets(ifindex) => PACKETS | u64::from(ifindex.0),
         }
     }
@@ -44,6 +47,7 @@ impl Source {
             1 => Self::Server,
             2 => Self::Access,
             3 => Self::Ring,
+            4 => Self::Requestor,
             _ => Self::Packets(IfIndex(u32::try_from(token ^ PACKETS).ok()?)),
         })
     }
@@ -58,6 +62,8 @@ pub struct Ready {
     pub server: bool,
     /// [`Source::Access`].
     pub access: bool,
+    /// [`Source::Requestor`].
+    pub requestor: bool,
     /// [`Source::Ring`].
     pub ring: bool,
     /// [`Source::Packets`].
@@ -115,6 +121,7 @@ impl Poller {
                 Some(Source::Wake) => ready.wake = true,
                 Some(Source::Server) => ready.server = true,
                 Some(Source::Access) => ready.access = true,
+                Some(Source::Requestor) => ready.requestor = true,
                 Some(Source::Ring) => ready.ring = true,
                 Some(Source::Packets(ifindex)) => ready.packets.push(ifindex),
                 None => {}
@@ -143,6 +150,7 @@ mod tests {
             Source::Wake,
             Source::Server,
             Source::Access,
+            Source::Requestor,
             Source::Ring,
             Source::Packets(IfIndex(0)),
             Source::Packets(IfIndex(3)),

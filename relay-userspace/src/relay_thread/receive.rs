@@ -252,7 +252,10 @@ fn side<'a>(ports: &Ports, port: Option<&'a Port>, arrival: &Arrival, payload: &
         Some(port) if ports.had_as_frame(port, arrival, message_type) => Side::None,
         // A server may be reached through an access interface: its answers come to our own address
         // and are never taken as frames.
-        Some(_) if message_type == iana::RELAY_REPL && !arrival.destination.is_multicast() => {
+        Some(_)
+            if matches!(message_type, iana::RELAY_REPL | iana::LEASEQUERY_REPLY)
+                && !arrival.destination.is_multicast() =>
+        {
             Side::Server
         }
         Some(port) => Side::Client(port),

@@ -71,7 +71,18 @@ struct Sockets {
     server_drops: u32,
     access: Socket,
     access_drops: u32,
+    /// See [`RelayThread::hear_answers`].
+    requestor: Answers,
     frames: Socket,
+}
+
+/// Where servers may answer that do so on the clients' port.
+enum Answers {
+    /// Nothing was asked yet.
+    Unasked,
+    On(Socket),
+    /// The port cannot be had; that was said.
+    Nowhere,
 }
 
 impl RelayThread {
@@ -82,6 +93,7 @@ impl RelayThread {
             server_drops: 0,
             access: udp::access_socket()?,
             access_drops: 0,
+            requestor: Answers::Unasked,
             frames: packet::send_socket()?,
         };
         let poller = Poller::new().context("make an epoll instance")?;
@@ -260,6 +272,15 @@ impl RelayThread {
             more |= or_log("the UDP socket toward servers", received);
             self.flush();
         }
+        if ready.requestor
+            && let Answers::On(requestor) = &self.sockets.requestor
+        {
+            let (ports, relay) = (&self.ports, &mut self.relay);
+            let received = self
+                .receiver
+                .datagrams(ANSWER_CALLS, requestor, ports, relay, now);
+            more |= or_log("the UDP socket on port 546", received);
+        }
         let calls = |beside_ring: bool| {
             if ready.ring && beside_ring {
                 REQUEST_CALLS_BESIDE_RING
@@ -338,7 +359,6 @@ impl RelayThread {
 
     fn flush_at(&mut self, pace: routes::Pace) {
         let exits = Exits {
-            server: self.sockets.server.as_ref().unwrap_or(&self.sockets.access),
             access: &self.sockets.access,
             frames: &self.sockets.frames,
         };
@@ -356,6 +376,12 @@ impl RelayThread {
             &mut self.store,
             &mut self.leasequery,
         );
+        if self.outbox.asks_servers() {
+            self.hear_answers();
+        }
+        let server = self.sockets.server.as_ref().unwrap_or(&self.sockets.access);
+        self.outbox
+            .send_to_servers(&self.relay, server, &self.ports);
         if !self.receiver.captured_at.is_empty() {
             let now = boot_now().as_nanos();
             for captured_at in self.receiver.captured_at.drain(..) {
@@ -364,6 +390,29 @@ impl RelayThread {
                     .record(now.saturating_sub(captured_at));
             }
         }
+    }
+
+    /// Before the first LEASEQUERY leaves: the port is opened when it is needed, because a DHCPv6 client of
+    /// this machine may want it.
+    fn hear_answers(&mut self) {
+        let (Answers::Unasked, Some(source)) =
+            (&self.sockets.requestor, self.surroundings.source_address)
+        else {
+            return;
+        };
+        let opened = udp::requestor_socket(source).and_then(|socket| {
+            self.poller.add(&socket, Source::Requestor)?;
+            Ok(socket)
+        });
+        self.sockets.requestor = match opened {
+            Ok(socket) => Answers::On(socket),
+            Err(error) => {
+                tracing::warn!(
+                    "servers that answer LEASEQUERY on port 546 are not heard: {error:#}"
+                );
+                Answers::Nowhere
+            }
+        };
     }
 
     fn beat(&mut self) {
@@ -419,6 +468,7 @@ impl RelayThread {
                     }
                     self.sockets.server = server;
                     self.sockets.server_drops = 0;
+                    self.sockets.requestor = Answers::Unasked;
                 }
                 // The old socket goes on.
                 Err(error) => errors.push(error),

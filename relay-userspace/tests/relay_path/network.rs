@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::Ipv6Addr;
 use std::process::Command as Process;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -61,6 +61,8 @@ pub(crate) fn add_access() {
     }
     ip("link set cli0 up");
     ip("link set acc0 up");
+    wait_until_up("acc0");
+    wait_until_up("cli0");
     ip(&format!("addr add {ROUTER}/64 dev acc0 nodad"));
     ip(&format!("addr add {LINK}/64 dev acc0 nodad"));
 }
@@ -82,6 +84,29 @@ pub(crate) fn ip(arguments: &str) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip {arguments}: {error}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What is sent on a link that has just come up is lost until the kernel has noticed, later the busier it is.
+pub(crate) fn wait_until_up(interface: &str) {
+    let words = format!("-o link show dev {interface}");
+    wait_until(|| {
+        let shown = ip(&words);
+        shown.contains("state UP") && !shown.contains("qdisc noop")
+    });
+}
+
+/// Likewise for what goes to groups.
+pub(crate) fn wait_for_multicast(interface: &str) {
+    let words = format!("-6 route show table local type multicast dev {interface}");
+    wait_until(|| !ip(&words).is_empty());
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < until, "the kernel does not come to that");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 pub(crate) fn index(name: &str) -> IfIndex {

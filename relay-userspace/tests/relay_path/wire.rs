@@ -153,6 +153,7 @@ fn rly_30_request_to_a_multicast_group_leaves_with_hop_limit_8_from_the_global_s
         ip("link add core0 type veth peer name srv0");
         ip("link set core0 up");
         ip("link set srv0 up");
+        wait_for_multicast("core0");
         let group: Ipv6Addr = "ff05::1:3".parse().unwrap();
         let mut initial = surroundings(Capture::Socket, Some(index("acc0")));
         initial.relay.servers[0].address = group;

@@ -82,7 +82,8 @@ impl Lab {
         self.start_client_for(client, 1)
     }
 
-    /// Starts a home's client; it asks for one address and this many prefixes, which all go to `lan0`.
+    /// Starts a home's client; it asks for one address and this many prefixes, which all go to `lan0`. Only
+    /// dhclient does without any.
     pub fn start_client_for(&mut self, client: Client, prefixes: u32) -> Result<()> {
         let node = client.node();
         let dir = self.dir().join(node);
@@ -95,8 +96,7 @@ impl Lab {
                 write("dhclient.conf", "")?;
                 write("script", DHCLIENT_SCRIPT)?;
                 super::command::shell(&format!("chmod 755 '{}'", path("script")))?;
-                let more = vec!["-P"; prefixes.saturating_sub(1) as usize];
-                let words = self.dhclient_words(&more);
+                let words = self.dhclient_words(&vec!["-P"; prefixes as usize]);
                 let words: Vec<&str> = words.iter().map(String::as_str).collect();
                 self.spawn(node, &words)?;
             }
@@ -151,7 +151,7 @@ impl Lab {
         let node = client.node();
         match client {
             Client::Dhclient => {
-                let words = self.dhclient_words(&["-r"]);
+                let words = self.dhclient_words(&["-P", "-r"]);
                 let words: Vec<&str> = words.iter().map(String::as_str).collect();
                 self.exec(node, &words).map(drop)
             }
@@ -236,9 +236,7 @@ impl Lab {
 
     fn dhclient_words(&self, more: &[&str]) -> Vec<String> {
         let path = |file: &str| self.dir().join("cpe1").join(file).display().to_string();
-        let mut words: Vec<String> = ["dhclient", "-6", "-d", "-N", "-P"]
-            .map(String::from)
-            .into();
+        let mut words: Vec<String> = ["dhclient", "-6", "-d", "-N"].map(String::from).into();
         for (option, file) in [
             ("-cf", "dhclient.conf"),
             ("-lf", "dhclient.leases"),
