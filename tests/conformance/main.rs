@@ -5,6 +5,7 @@
 mod alq_catch_up;
 mod alq_requestor;
 mod alq_server;
+mod alq_trouble;
 mod alq_twins;
 mod blq_requestor;
 mod blq_server;

@@ -15,6 +15,7 @@
 //! ```
 
 mod answer;
+mod away;
 mod bulk;
 mod connection;
 mod dispatch;
@@ -28,6 +29,7 @@ mod requestor;
 mod server;
 mod server_state;
 mod session;
+mod shown;
 mod skew;
 mod telling;
 mod view;

@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::away::{Away, MARGIN_SECS};
 use super::bulk::{By, Fetch, Wanted};
 use super::input::{CloseReason, ConnectionId, Remote};
 use super::intake::{self, Teller};
@@ -21,19 +22,8 @@ use crate::types::{PeerId, Xid};
 use crate::view::Origin;
 use crate::wire::leasequery::{ClientData, LqLease};
 
-/// For the times of a message that was on its way, and what is left out of them.
-pub(super) const MARGIN_SECS: u64 = 5;
 /// Servers take both for one relay, and so do those who ask by Relay-Id.
 const DOUBLE: &str = "the peer has the relay_id of this relay: set another in [relay]";
-
-/// A peer that is not in sync any more.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Away {
-    /// From here on, by our clock, the others may know alone what it changed.
-    pub(crate) since: LqTime,
-    /// When they are asked for that.
-    pub(crate) ask_at: Instant,
-}
 
 /// One peer.
 pub(crate) struct Session {

@@ -10,14 +10,14 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::bulk::{By, DATA_TIMEOUT, Fetch, Heard, REQUESTED, Wanted, status_text};
-use super::connection::{Tls, count, is_error, peer_of};
+use super::connection::{count, is_error, peer_of};
 use super::input::{CloseReason, ConnectionId, Remote};
 use super::intake::{self, Teller};
-use super::peer_session::{Away, MARGIN_SECS, Session};
+use super::peer_session::Session;
 use super::ready::{Attempts, Progress, Ready};
 use super::session::{Event, State, Step};
 use super::skew::Skew;
-use super::view::{CatchUp, Neighbor, Readiness, Role, SessionState};
+use super::view::{CatchUp, Readiness, Role};
 use super::{Context, Shared};
 use crate::binding::digest::hash_of_duid;
 use crate::config::LeasequeryConfig;
@@ -29,7 +29,7 @@ use crate::wire::leasequery::{ActiveQuery, Answer, ClientData, LqLease, write_st
 use crate::wire::message::Message;
 
 /// After an answer that will be the same the next time, in idle times.
-const LONG_RETRY_FACTOR: u32 = 10;
+pub(super) const LONG_RETRY_FACTOR: u32 = 10;
 /// A base-time went back (ALQ-D-9).
 const CLOCK_SET_BACK: &str = "the peer's clock was set back";
 /// A resume point is not of the clock that it would be sent to.
@@ -50,8 +50,8 @@ impl Numbers {
 /// All our sessions.
 #[derive(Default)]
 pub(crate) struct Requestor {
-    sessions: BTreeMap<PeerId, Session>,
-    servers: BTreeMap<ServerId, Fetch>,
+    pub(super) sessions: BTreeMap<PeerId, Session>,
+    pub(super) servers: BTreeMap<ServerId, Fetch>,
     numbers: Numbers,
     ready: Ready,
     /// Of the message at hand.
@@ -191,35 +191,6 @@ impl Requestor {
         }
         for fetch in self.servers.values_mut() {
             fetch.start(shared, cx);
-        }
-    }
-
-    /// What a peer that is away has told others, they do not tell us, and it may be gone for good:
-    /// they are asked after a while, again and again, and once more when it is back.
-    // req: ALQ-D-12
-    fn ask_others(&mut self, shared: &mut Shared, cx: &mut Context<'_>) {
-        let now = cx.now();
-        let due = |it: &Session| {
-            let away = it.away.filter(|away| away.ask_at <= now)?;
-            Some((it.peer, it.is_in_sync(), away.since))
-        };
-        let due: Vec<_> = self.sessions.values().filter_map(due).collect();
-        for (peer, is_back, since) in due {
-            let mut are_all_asked = true;
-            for other in self.sessions.values_mut().filter(|it| it.peer != peer) {
-                match other.is_in_sync() {
-                    true => other.fetch_again(shared, cx, since),
-                    false => are_all_asked = false,
-                }
-            }
-            let asked = shared.base_time(now).minus_secs(MARGIN_SECS as u32);
-            let again = Away {
-                since: if are_all_asked { asked } else { since },
-                ask_at: now + shared.config.idle_timeout * LONG_RETRY_FACTOR,
-            };
-            if let Some(session) = self.sessions.get_mut(&peer) {
-                session.away = (!is_back || !are_all_asked).then_some(again);
-            }
         }
     }
 
@@ -674,28 +645,6 @@ impl Requestor {
         sessions.chain(self.servers.iter().map(|(id, it)| it.progress(*id)))
     }
 
-    /// For `show`.
-    pub(crate) fn neighbors(&self, shared: &Shared) -> Vec<Neighbor> {
-        let sessions = self.sessions.values().map(|it| Neighbor {
-            state: it.shown_state(),
-            since: it.since,
-            retry_at: it.retry_at(),
-            catch_up: it.catch_up,
-            lag_nanos: it.lag_nanos(),
-            last_error: it.last_error(&shared.config.identity),
-            ..bare(shared, Remote::Peer(it.peer), it.connection)
-        });
-        let servers = self.servers.iter().map(|(id, it)| Neighbor {
-            state: it.shown_state(),
-            since: it.since,
-            retry_at: it.retry_at,
-            catch_up: it.catch_up(),
-            last_error: it.last_error.clone(),
-            ..bare(shared, Remote::Server(*id), it.connection())
-        });
-        sessions.chain(servers).collect()
-    }
-
     fn session_on(&mut self, id: ConnectionId) -> Option<&mut Session> {
         self.sessions
             .values_mut()
@@ -710,26 +659,6 @@ impl Requestor {
         let mut all = of_peers.chain(self.servers.values_mut());
         let fetch = all.find(|it| it.connection() == Some(id))?;
         Some((fetch, &mut self.numbers))
-    }
-}
-
-/// A neighbour of whom nothing is known but its counters.
-fn bare(shared: &Shared, remote: Remote, connection: Option<ConnectionId>) -> Neighbor {
-    let counters = shared.connections.counters(remote, Role::Requestor);
-    let connection = connection.and_then(|id| shared.connections.get(id));
-    Neighbor {
-        remote,
-        role: Role::Requestor,
-        state: SessionState::Idle,
-        is_secure: connection.is_some_and(|it| it.tls == Tls::On),
-        since: Instant::default(),
-        retry_at: None,
-        catch_up: CatchUp::default(),
-        last_received: counters.and_then(|it| it.last_received),
-        last_sent: counters.and_then(|it| it.last_sent),
-        lag_nanos: None,
-        statistics: counters.map(|it| it.statistics.clone()).unwrap_or_default(),
-        last_error: None,
     }
 }
 
