@@ -16,7 +16,7 @@ use super::intake::{self, Teller};
 use super::peer_session::Session;
 use super::ready::{Attempts, Progress, Ready};
 use super::session::{Event, State, Step};
-use super::skew::Skew;
+use super::skew::{Doubt, Skew};
 use super::view::{CatchUp, Readiness, Role};
 use super::{Context, Shared};
 use crate::binding::digest::hash_of_duid;
@@ -332,18 +332,40 @@ impl Requestor {
         }
         if let Some(base_time) = answer.base_time {
             session.last_base_time = Some(base_time);
-            if session
-                .skew
-                .hear(cx.now(), shared.clock, base_time)
-                .is_err()
-            {
-                return self.begin_anew(shared, cx, id, CLOCK_SET_BACK);
+            let asked_at = (state == State::QuerySent).then_some(session.asked_at);
+            if let Err(doubt) = session.hear(cx.now(), shared.clock, base_time, asked_at) {
+                return self.doubt(shared, cx, id, doubt);
             }
         }
         self.step(shared, cx, id, event, Some(&answer));
     }
 
-    /// Nothing is known of the peer's time any more. At once, unless that happens again and again.
+    /// The peer's clock was set, or may have been: the answer to a new query tells what it shows.
+    // req: ALQ-D-9
+    fn doubt(&mut self, shared: &mut Shared, cx: &mut Context<'_>, id: ConnectionId, doubt: Doubt) {
+        if doubt == Doubt::WentBack {
+            return self.begin_anew(shared, cx, id, CLOCK_SET_BACK);
+        }
+        self.ask_again(shared, cx, id);
+        self.start_due(shared, cx);
+    }
+
+    /// At once, unless that happens again and again.
+    fn ask_again(&mut self, shared: &mut Shared, cx: &mut Context<'_>, id: ConnectionId) {
+        let (now, delay) = (cx.now(), self.ready.retry_after(&shared.config));
+        let idle_timeout = shared.config.idle_timeout;
+        if let Some(session) = self.session_on(id) {
+            let is_again = |at: Instant| now.saturating_since(at) < idle_timeout;
+            let delay = match session.begun_anew_at.replace(now) {
+                Some(at) if is_again(at) => delay,
+                _ => Duration::ZERO,
+            };
+            session.close(shared, cx, CloseReason::Local);
+            session.retry_at = Some(now + delay);
+        }
+    }
+
+    /// Nothing is known of the peer's time any more.
     // req: ALQ-D-9
     fn begin_anew(
         &mut self,
@@ -352,17 +374,9 @@ impl Requestor {
         id: ConnectionId,
         why: &str,
     ) {
-        let (now, delay) = (cx.now(), self.ready.retry_after(&shared.config));
-        let idle_timeout = shared.config.idle_timeout;
-        if let Some(session) = self.session_on(id) {
-            let peer = session.peer;
-            let is_again = |at: Instant| now.saturating_since(at) < idle_timeout;
-            let delay = match session.begun_anew_at.replace(now) {
-                Some(at) if is_again(at) => delay,
-                _ => Duration::ZERO,
-            };
-            session.close(shared, cx, CloseReason::Local);
-            session.retry_at = Some(now + delay);
+        let peer = self.session_on(id).map(|it| it.peer);
+        self.ask_again(shared, cx, id);
+        if let Some((peer, session)) = peer.and_then(|it| Some((it, self.sessions.get_mut(&it)?))) {
             session.last_error = Some(why.to_string());
             session.skew = Skew::default();
             let counters = shared
@@ -452,10 +466,16 @@ impl Requestor {
         let remote = shared.connections.get(id).map(|it| it.remote);
         match remote {
             Some(Remote::Peer(peer)) => {
-                if let Some(session) = self.sessions.get_mut(&peer) {
-                    let told = (data, base_time);
-                    session.received(shared, cx, &mut self.leases, told, true);
+                let Some(session) = self.sessions.get_mut(&peer) else {
+                    return;
+                };
+                if let (Some(active), Some(base_time)) = (session.connection, base_time)
+                    && let Err(doubt) = session.skew.hear_aside(cx.now(), shared.clock, base_time)
+                {
+                    return self.doubt(shared, cx, active, doubt);
                 }
+                let told = (data, base_time);
+                session.received(shared, cx, &mut self.leases, told, true);
             }
             Some(Remote::Server(server)) => {
                 let Some(fetch) = self.servers.get_mut(&server) else {
@@ -704,6 +724,7 @@ fn query(shared: &mut Shared, cx: &mut Context<'_>, session: &mut Session, id: C
         start_time: session.start_time,
     };
     let xid = session.xid;
+    session.asked_at = cx.now();
     let sent = shared.send(cx, id, |buffer| query.write(buffer, xid));
     debug_assert!(sent.is_none_or(|it| it.is_ok()), "a DUID fits");
 }
