@@ -69,6 +69,7 @@ impl Node {
             id: PeerId(peer as u16),
             address: address(peer),
             is_secure,
+            tls_name: 0,
             has_shared_interface_id: false,
             // One of the links is named by the configuration, the other is found by its network.
             links: vec![(ip(&format!("2001:db8:1::{:x}", peer + 1)), AccessId(0))],
