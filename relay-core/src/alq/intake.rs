@@ -64,6 +64,7 @@ pub(crate) fn take(
     let whereabouts = relay_data.map(|it| whereabouts(cx, teller.peer, &it));
     let snooper = relay_data.map(|it| it.peer_address);
     let snooper = snooper.filter(|it| teller.peer.is_some() && !it.is_unspecified());
+    let snooped_by = snooper.unwrap_or(teller.address);
     let frame = Frame {
         clock: shared.clock,
         own_address: shared.config.own_address,
@@ -77,7 +78,8 @@ pub(crate) fn take(
             at: now - Duration::from_secs(u64::from(on_its_way)),
             cltt: shared.clock.instant_of(now, cltt) + HALF_SECOND,
             origin: teller.origin,
-            snooped_by: snooper.unwrap_or(teller.address),
+            snooped_by,
+            is_rounded: snooped_by != teller.address && teller.skew.secs() != 0,
             server: teller.server_duid.map(|duid| (duid, teller.address)),
             whereabouts,
         };

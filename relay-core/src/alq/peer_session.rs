@@ -12,10 +12,10 @@ use super::intake::{self, Teller};
 use super::ready::Progress;
 use super::requestor::count_taken;
 use super::session::{Event, State, Step, next};
-use super::skew::Skew;
+use super::skew::{Doubt, Skew};
 use super::view::{CatchUp, SessionState};
 use super::{Context, Shared};
-use crate::time::{Instant, LqTime};
+use crate::time::{Instant, LqTime, WallClock};
 use crate::types::{PeerId, Xid};
 use crate::view::Origin;
 use crate::wire::leasequery::{ClientData, LqLease};
@@ -27,6 +27,8 @@ pub(crate) struct Session {
     pub(crate) since: Instant,
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) xid: Xid,
+    /// When ACTIVELEASEQUERY was sent.
+    pub(crate) asked_at: Instant,
     /// As it was asked for.
     pub(crate) start_time: Option<LqTime>,
     pub(crate) retry_at: Option<Instant>,
@@ -52,6 +54,7 @@ impl Session {
             since: now,
             connection: None,
             xid: Xid(0),
+            asked_at: now,
             start_time: None,
             retry_at: Some(now),
             identity: Vec::new(),
@@ -74,6 +77,23 @@ impl Session {
             cx.changed(Remote::Peer(self.peer));
         }
         Some(step)
+    }
+
+    /// A message came that was made at `base_time`, and not before `asked_at`.
+    ///
+    /// # Errors
+    /// The peer's clock was set, or may have been. What a catch-up tells is late because it is much.
+    pub(crate) fn hear(
+        &mut self,
+        now: Instant,
+        clock: WallClock,
+        base_time: LqTime,
+        asked_at: Option<Instant>,
+    ) -> Result<(), Doubt> {
+        match self.skew.hear(now, clock, base_time, asked_at) {
+            Err(Doubt::Late) if !self.is_in_sync() => Ok(()),
+            heard => heard,
+        }
     }
 
     /// A client came, on either connection.
@@ -126,8 +146,8 @@ impl Session {
         self.progress_at = cx.now();
     }
 
-    /// All that the peer told until then was taken over, unless a bulk query is pending: then the
-    /// resume point stays. Never earlier than it was.
+    /// All that the peer told until then was taken over, unless a bulk query is pending, or what it
+    /// tells may have been taken for too old: then the resume point stays. Never earlier than it was.
     // req: ALQ-33, ALQ-D-25
     pub(crate) fn resume_at(
         &mut self,
@@ -135,7 +155,8 @@ impl Session {
         cx: &mut Context<'_>,
         base_time: Option<LqTime>,
     ) {
-        let Some(base_time) = base_time.filter(|_| self.fetch.is_none()) else {
+        let is_certain = self.fetch.is_none() && !self.skew.is_late();
+        let Some(base_time) = base_time.filter(|_| is_certain) else {
             return;
         };
         self.lag_secs = {

@@ -14,7 +14,7 @@ use super::intake::{self, Teller};
 use super::peer_session::Session;
 use super::ready::{Progress, Ready};
 use super::session::{Event, State, Step};
-use super::skew::Skew;
+use super::skew::{Doubt, Skew};
 use super::view::{CatchUp, Neighbor, Readiness, Role, SessionState};
 use super::{Context, Shared};
 use crate::config::LeasequeryConfig;
@@ -289,25 +289,26 @@ impl Requestor {
         };
         if let Some(base_time) = answer.base_time {
             session.last_base_time = Some(base_time);
-            if session
-                .skew
-                .hear(cx.now(), shared.clock, base_time)
-                .is_err()
-            {
-                return self.begin_anew(shared, cx, id);
+            let asked_at = (state == State::QuerySent).then_some(session.asked_at);
+            let heard = session.hear(cx.now(), shared.clock, base_time, asked_at);
+            if let Err(doubt) = heard {
+                let peer = session.peer;
+                return self.ask_again(shared, cx, peer, doubt);
             }
         }
         self.step(shared, cx, id, event, Some(&answer));
     }
 
-    /// The peer's clock was set back: nothing is known of its time any more.
+    /// The peer's clock was set, or may have been: the answer to a new query tells what it shows.
+    /// Where it was set back, nothing is known of its time any more.
     // req: ALQ-D-9
-    fn begin_anew(&mut self, shared: &mut Shared, cx: &mut Context<'_>, id: ConnectionId) {
-        if let Some(session) = self.session_on(id) {
-            let peer = session.peer;
+    fn ask_again(&mut self, shared: &mut Shared, cx: &mut Context<'_>, peer: PeerId, doubt: Doubt) {
+        if let Some(session) = self.sessions.get_mut(&peer) {
             session.close(shared, cx, CloseReason::Local);
             session.retry_at = Some(cx.now());
-            shared.remember(cx, peer, |memory| memory.resume_point = None);
+            if doubt == Doubt::WentBack {
+                shared.remember(cx, peer, |memory| memory.resume_point = None);
+            }
         }
         self.start_due(shared, cx);
     }
@@ -397,9 +398,15 @@ impl Requestor {
         let remote = shared.connections.get(id).map(|it| it.remote);
         match remote {
             Some(Remote::Peer(peer)) => {
-                if let Some(session) = self.sessions.get_mut(&peer) {
-                    session.received(shared, cx, &mut self.leases, data, base_time);
+                let Some(session) = self.sessions.get_mut(&peer) else {
+                    return;
+                };
+                if let Some(base_time) = base_time
+                    && let Err(doubt) = session.hear(cx.now(), shared.clock, base_time, None)
+                {
+                    return self.ask_again(shared, cx, peer, doubt);
                 }
+                session.received(shared, cx, &mut self.leases, data, base_time);
             }
             Some(Remote::Server(server)) => {
                 let Some(fetch) = self.servers.get_mut(&server) else {
@@ -682,6 +689,7 @@ fn query(shared: &mut Shared, cx: &mut Context<'_>, session: &mut Session, id: C
         start_time: session.start_time,
     };
     let xid = session.xid;
+    session.asked_at = cx.now();
     let sent = shared.send(cx, id, |buffer| query.write(buffer, xid));
     debug_assert!(sent.is_none_or(|it| it.is_ok()), "a DUID fits");
 }
