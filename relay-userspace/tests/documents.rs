@@ -83,6 +83,7 @@ fn operations_document_explains_why_routes_fail() {
         RouteRefusal::NoInterface,
         RouteRefusal::Superseded,
         RouteRefusal::NotFirstHop,
+        RouteRefusal::NotMapped,
         RouteRefusal::ClientLimit,
         RouteRefusal::InterfaceLimit,
         RouteRefusal::TableFull,

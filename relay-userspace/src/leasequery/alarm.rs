@@ -43,21 +43,22 @@ impl Told {
     }
 }
 
-/// Looks until `stop` is cancelled.
+/// Looks now and then, and at once when there are others, until `stop` is cancelled.
 pub async fn watch(connections: Connections, events: Events, stop: CancellationToken) {
     let mut told = Told::default();
     let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut present = connections.watch_tls();
     loop {
-        tokio::select! {
-            _ = look.tick() => {
-                let now = Timestamp::try_from(connections.clock().now()).unwrap_or(Timestamp::MAX);
-                let tls = connections.tls();
-                for expiry in tls.iter().flat_map(|tls| &tls.expiries) {
-                    if told.look(expiry, now) {
-                        tell(expiry, now, &events);
-                    }
-                }
+        let now = Timestamp::try_from(connections.clock().now()).unwrap_or(Timestamp::MAX);
+        let tls = present.borrow_and_update().clone();
+        for expiry in tls.iter().flat_map(|tls| &tls.expiries) {
+            if told.look(expiry, now) {
+                tell(expiry, now, &events);
             }
+        }
+        tokio::select! {
+            _ = look.tick() => {}
+            Ok(()) = present.changed() => {}
             () = stop.cancelled() => return,
         }
     }

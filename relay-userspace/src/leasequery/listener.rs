@@ -196,3 +196,170 @@ fn bind(address: SocketAddrV6) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+    use std::time::SystemTime;
+
+    use nix::sys::eventfd::EventFd;
+    use tokio::io::AsyncReadExt;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::handle::{Command, RelayHandle};
+    use crate::leasequery::tls::Clock;
+    use crate::leasequery::{Told, What};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Listeners, what the relay thread is told, and an address with a port that is free.
+    struct Bench {
+        listeners: Listeners,
+        commands: Receiver<Command>,
+        counters: Arc<Counters>,
+        address: SocketAddrV6,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (sender, commands) = sync_channel(64);
+            let relay = RelayHandle::new(sender, Arc::new(EventFd::new().unwrap().into()));
+            let clock = Clock {
+                not_before: SystemTime::UNIX_EPOCH,
+            };
+            let connections = Connections::new(tokio::runtime::Handle::current(), relay, clock);
+            let counters = Arc::new(Counters::default());
+            let nobody = admission(&[], 10);
+            let listeners = Listeners::new(connections, Arc::clone(&counters), nobody);
+            let free = std::net::TcpListener::bind("[::1]:0").unwrap();
+            let SocketAddr::V6(address) = free.local_addr().unwrap() else {
+                panic!("no IPv6");
+            };
+            Self {
+                listeners,
+                commands,
+                counters,
+                address,
+            }
+        }
+
+        /// A connection, once somebody listens.
+        async fn connect(&self) -> TcpStream {
+            let connect = async {
+                loop {
+                    match TcpStream::connect(self.address).await {
+                        Ok(stream) => return stream,
+                        Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    }
+                }
+            };
+            timeout(PATIENCE, connect).await.expect("somebody listens")
+        }
+
+        /// The orders of the connection that the relay thread is told of next.
+        async fn accepted(&self) -> tokio::sync::mpsc::Sender<crate::leasequery::Order> {
+            let told = async {
+                loop {
+                    match self.commands.try_recv() {
+                        Ok(Command::Leasequery(Told {
+                            what: What::Accepted(Ipv6Addr::LOCALHOST, orders),
+                            ..
+                        })) => return orders,
+                        Ok(other) => panic!("{other:?}"),
+                        Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    }
+                }
+            };
+            timeout(PATIENCE, told).await.expect("it is told")
+        }
+
+        fn refused(&self, why: Refused) -> u64 {
+            self.counters.leasequery_refused[why as usize].get()
+        }
+    }
+
+    fn admission(peers: &[Ipv6Addr], accepted_max: usize) -> Admission {
+        let limits = Limits {
+            accepted_max,
+            ..Limits::default()
+        };
+        Admission {
+            peers: peers.to_vec(),
+            limits,
+        }
+    }
+
+    /// Nothing comes but the end.
+    async fn expect_closed(mut stream: TcpStream) {
+        let mut byte = [0];
+        let read = timeout(PATIENCE, stream.read(&mut byte)).await;
+        let read = read.expect("it is closed");
+        assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    }
+
+    /// Who may connect is known before a byte is read. req: ALQ-56
+    #[tokio::test]
+    async fn alq_56_stranger_is_closed_and_counted_and_the_relay_thread_hears_nothing() {
+        let mut bench = Bench::new();
+        let other: Ipv6Addr = "2001:db8::2".parse().unwrap();
+        bench
+            .listeners
+            .listen(&[bench.address], admission(&[other], 10));
+
+        expect_closed(bench.connect().await).await;
+
+        assert_eq!(bench.refused(Refused::NotAPeer), 1);
+        assert_eq!(bench.refused(Refused::TooMany), 0);
+        assert!(bench.commands.try_recv().is_err());
+    }
+
+    /// req: ALQ-56
+    #[tokio::test]
+    async fn alq_56_connections_beyond_the_limit_are_closed_until_others_have_ended() {
+        let mut bench = Bench::new();
+        let peers = admission(&[Ipv6Addr::LOCALHOST], 1);
+        bench.listeners.listen(&[bench.address], peers);
+        let first = bench.connect().await;
+        let orders = bench.accepted().await;
+
+        expect_closed(bench.connect().await).await;
+        assert_eq!(bench.refused(Refused::TooMany), 1);
+
+        drop((orders, first));
+        let again = async {
+            loop {
+                let stream = bench.connect().await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if let Ok(Command::Leasequery(told)) = bench.commands.try_recv() {
+                    return (stream, told);
+                }
+            }
+        };
+        let again = timeout(PATIENCE, again).await;
+        assert!(again.is_ok(), "a place became free");
+    }
+
+    /// A reload changes who may connect, and where.
+    #[tokio::test]
+    async fn reload_moves_the_socket_and_the_list_of_peers() {
+        let mut bench = Bench::new();
+        bench.listeners.listen(&[bench.address], admission(&[], 10));
+        expect_closed(bench.connect().await).await;
+
+        let peers = || admission(&[Ipv6Addr::LOCALHOST], 10);
+        bench.listeners.listen(&[bench.address], peers());
+        let stream = bench.connect().await;
+        let orders = bench.accepted().await;
+
+        bench.listeners.listen(&[], peers());
+        let closed = async {
+            while TcpStream::connect(bench.address).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, closed).await.expect("nobody listens");
+        assert!(!orders.is_closed(), "what is open stays open");
+        drop(stream);
+    }
+}

@@ -23,15 +23,15 @@ pub mod tell;
 pub mod tls;
 
 use std::net::{Ipv6Addr, SocketAddrV6};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use relay_core::alq::{CloseReason, ConnectionId};
 use relay_core::types::{PeerId, ServerId};
 use rustls::pki_types::ServerName;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::handle::RelayHandle;
@@ -137,7 +137,7 @@ pub struct Connections {
 /// TLS as it is at present.
 #[derive(Debug)]
 struct Shelf {
-    tls: RwLock<Option<Arc<Tls>>>,
+    tls: watch::Sender<Option<Arc<Tls>>>,
     clock: Clock,
     /// Even numbers, for connections that are accepted.
     next: AtomicU32,
@@ -147,7 +147,7 @@ impl Connections {
     /// None yet.
     pub fn new(runtime: Handle, relay: RelayHandle, clock: Clock) -> Self {
         let shelf = Shelf {
-            tls: RwLock::new(None),
+            tls: watch::Sender::new(None),
             clock,
             next: AtomicU32::new(0),
         };
@@ -161,20 +161,17 @@ impl Connections {
 
     /// New sessions use these certificates; running ones stay as they are.
     pub fn use_tls(&self, tls: Option<Arc<Tls>>) {
-        *self
-            .shelf
-            .tls
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = tls;
+        self.shelf.tls.send_replace(tls);
     }
 
     /// The present certificates.
     pub fn tls(&self) -> Option<Arc<Tls>> {
-        self.shelf
-            .tls
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.shelf.tls.borrow().clone()
+    }
+
+    /// Says when there are others.
+    pub fn watch_tls(&self) -> watch::Receiver<Option<Arc<Tls>>> {
+        self.shelf.tls.subscribe()
     }
 
     /// By what certificates are judged.

@@ -21,6 +21,8 @@ struct Told {
     state: SessionState,
     error: Option<String>,
     was_active: bool,
+    /// Sessions that have ended by an error until then.
+    errors: u64,
 }
 
 impl Default for Told {
@@ -29,6 +31,7 @@ impl Default for Told {
             state: SessionState::Idle,
             error: None,
             was_active: false,
+            errors: 0,
         }
     }
 }
@@ -37,7 +40,10 @@ impl Default for Told {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Line {
     Up,
+    /// By an error.
     Down,
+    /// In order: the daemon at one end stops, or has another configuration.
+    Ended,
     Failing,
     Nothing,
 }
@@ -49,15 +55,18 @@ impl Told {
         let is_active = now.state == SessionState::Active;
         // After a success the same failure is news again.
         let error = now.last_error.clone().filter(|_| !is_active);
+        let is_broken = now.statistics.errors != self.errors;
         let is_new_error = error.is_some() && error != self.error;
         let line = match (self.was_active, is_active) {
             (false, true) => Line::Up,
-            (true, false) => Line::Down,
+            (true, false) if is_broken => Line::Down,
+            (true, false) => Line::Ended,
             _ if is_new_error && has_failed(now.state) => Line::Failing,
             _ => Line::Nothing,
         };
         self.state = now.state;
         self.was_active = is_active;
+        self.errors = now.statistics.errors;
         if is_active || matches!(line, Line::Down | Line::Failing) {
             self.error = error;
         }
@@ -110,6 +119,7 @@ fn say(line: Line, now: &Neighbor, names: &Names) {
             }
         }
         Line::Down => tracing::warn!(name, role, "the leasequery session has ended: {reason}"),
+        Line::Ended => tracing::info!(name, role, "the leasequery session has ended in order"),
         Line::Failing => tracing::warn!(name, role, "no leasequery session: {reason}"),
         Line::Nothing => {}
     }
@@ -122,6 +132,13 @@ mod tests {
     use relay_core::types::PeerId;
 
     use super::*;
+
+    /// One that has failed so often.
+    fn neighbor_after(errors: u64, state: SessionState, error: Option<&str>) -> Neighbor {
+        let mut neighbor = neighbor(state, error);
+        neighbor.statistics.errors = errors;
+        neighbor
+    }
 
     fn neighbor(state: SessionState, error: Option<&str>) -> Neighbor {
         Neighbor {
@@ -144,7 +161,11 @@ mod tests {
     fn failure_that_repeats_is_logged_once_and_again_after_a_success() {
         use SessionState::{Active, Backoff, Connecting};
         let mut told = Told::default();
-        let mut line = |state, error| told.look(&neighbor(state, error)).1;
+        let mut errors = 0;
+        let mut line = |state, error| {
+            errors += u64::from(state == Backoff);
+            told.look(&neighbor_after(errors, state, error)).1
+        };
 
         assert_eq!(line(Connecting, None), Line::Nothing);
         assert_eq!(line(Backoff, Some("refused")), Line::Failing);
@@ -156,6 +177,22 @@ mod tests {
         assert_eq!(line(Connecting, Some("closed")), Line::Nothing);
         assert_eq!(line(Backoff, Some("closed")), Line::Nothing);
         assert_eq!(line(Backoff, Some("refused")), Line::Failing);
+    }
+
+    /// What went wrong before is not why it ended now.
+    #[test]
+    fn session_that_ends_in_order_is_not_told_as_a_failure() {
+        use SessionState::{Active, Backoff};
+        let mut told = Told::default();
+        let mut line = |errors, state| {
+            let neighbor = neighbor_after(errors, state, Some("refused"));
+            told.look(&neighbor).1
+        };
+
+        assert_eq!(line(1, Active), Line::Up);
+        assert_eq!(line(1, Backoff), Line::Ended);
+        assert_eq!(line(1, Active), Line::Up);
+        assert_eq!(line(2, Backoff), Line::Down);
     }
 
     #[test]

@@ -296,3 +296,6 @@ pub(super) fn ask(relay: &mut Relay, now: Instant, ask: Ask) {
 pub(super) fn give(relay: &mut Relay, now: Instant, input: LeasequeryInput<'_>) {
     relay.handle_input(now, Input::Leasequery(input));
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,9 @@
 //! cannot be kept is told once more with everything else. Decides when the core tells its bindings
 //! anew and whether Replies wait; what is written when is the store's business.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod memories;
+
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +18,10 @@ use relay_core::input::Input;
 use relay_core::record::{Keeping, Record, RecordChange, Restored};
 use relay_core::relay::Relay;
 use relay_core::time::Instant;
-use relay_core::types::{AccessId, PeerId};
+use relay_core::types::AccessId;
 use relay_core::view::Cursor;
+
+use memories::Memories;
 
 use crate::counters::Counters;
 use crate::names::{self, Names};
@@ -48,30 +52,6 @@ pub(super) struct ToStore {
     counters: Arc<Counters>,
     /// The store has not been told of them since.
     counted_at: Instant,
-}
-
-/// What is kept of peers. It relies on changes, and must not be on disk before they are.
-// req: ALQ-D-25
-#[derive(Default)]
-struct Memories {
-    /// As the store has it, or will have it.
-    known: BTreeMap<PeerId, PeerMemory>,
-    /// To be told when this change is durable.
-    waiting: BTreeMap<PeerId, u64>,
-    /// The last change that is.
-    durable: u64,
-}
-
-impl Memories {
-    /// Those that need wait no longer.
-    fn take_due(&mut self) -> Vec<PeerMemory> {
-        let durable = self.durable;
-        let due = self
-            .waiting
-            .extract_if(.., |_, relies_on| *relies_on <= durable);
-        due.filter_map(|(peer, _)| self.known.get(&peer).copied())
-            .collect()
-    }
 }
 
 struct Open {
@@ -216,14 +196,13 @@ impl ToStore {
 
     /// What was kept of peers.
     pub(super) fn memories(&self) -> Vec<PeerMemory> {
-        self.memories.known.values().copied().collect()
+        self.memories.all()
     }
 
     /// To be kept of a peer, behind all changes told until now.
     pub(super) fn remember(&mut self, memory: PeerMemory) {
         let told = self.open.as_ref().map_or(0, |open| open.told);
-        self.memories.known.insert(memory.peer, memory);
-        self.memories.waiting.insert(memory.peer, told);
+        self.memories.remember(memory, told);
     }
 
     /// Whether so much waits that changes of whole batches should wait too.
@@ -314,7 +293,9 @@ impl ToStore {
     pub(super) fn hear(&mut self, relay: &mut Relay, now: Instant) {
         let Some(open) = &mut self.open else { return };
         if let Some(news) = open.mailbox.take() {
-            self.memories.durable = news.durable.unwrap_or(self.memories.durable);
+            if let Some(durable) = news.durable {
+                self.memories.set_durable(durable);
+            }
             open.obey(news, relay, now);
         }
         match open.rewrite {
@@ -324,11 +305,7 @@ impl ToStore {
                     // What waits will be told again, as it is then.
                     open.batch = None;
                     open.batch().keep(&self.kept);
-                    let peers = self.memories.known.keys().copied();
-                    let (waiting, told) = (&mut self.memories.waiting, open.told);
-                    for peer in peers {
-                        waiting.entry(peer).or_insert(told);
-                    }
+                    self.memories.repeat(open.told);
                     open.rewrite = Rewrite::UnderWay(Cursor::default());
                 }
             }
@@ -367,7 +344,7 @@ impl ToStore {
     pub(super) fn close(&mut self, relay: &mut Relay) {
         self.count();
         // Behind the last changes, and written with them.
-        self.memories.durable = u64::MAX;
+        self.memories.set_durable(u64::MAX);
         self.keep_memories();
         let Some(mut open) = self.open.take() else {
             return;
@@ -470,11 +447,7 @@ fn memories(opened: &Opened, numbers: &mut Numbers) -> Memories {
         };
         (peer, memory)
     });
-    let known = known.collect();
-    Memories {
-        known,
-        ..Memories::default()
-    }
+    Memories::new(known.collect())
 }
 
 // req: PDR-S-1

@@ -10,6 +10,11 @@ pub fn reason_of(error: &io::Error) -> (CloseReason, String) {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     match inner {
         Some(error) => of_tls(error),
+        // TCP has given up: [`super::super::Limits::send_timeout`], or no answer to its keep-alives.
+        None if error.kind() == io::ErrorKind::TimedOut => (
+            CloseReason::SendTimeout,
+            "nothing is acknowledged".to_owned(),
+        ),
         None => (CloseReason::Remote, error.to_string()),
     }
 }
