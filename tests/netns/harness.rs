@@ -1,9 +1,12 @@
 //! What every scenario needs: a lab or a counted reason why there is none, and the routes of r1.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+use jiff::Timestamp;
 use xtask::lab::{Client, Lab, Lifetimes, Options, Relay, wait_for};
 
 use crate::hand::on_node;
@@ -20,6 +23,18 @@ pub(crate) fn unlimited() -> String {
 
 /// A lab with this configuration and these lifetimes; none where this machine cannot, said and counted.
 pub(crate) fn lab(configuration: &str, lifetimes: Lifetimes) -> Option<Lab> {
+    let relay = match std::env::var("TWINRELAY_LAB_RELAY").as_deref() {
+        Ok(name) if name != "twinrelay" => Relay::parse(name),
+        _ => Relay::twinrelay(configuration),
+    };
+    match relay {
+        Ok(relay) => lab_of(relay, None, lifetimes),
+        Err(error) => skipped(&error),
+    }
+}
+
+/// The same with these relays on r1, and on r2 where there is one.
+pub(crate) fn lab_of(relay: Relay, second: Option<Relay>, lifetimes: Lifetimes) -> Option<Lab> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     if !nix::unistd::geteuid().is_root() {
         return skipped("needs root for network namespaces");
@@ -30,14 +45,6 @@ pub(crate) fn lab(configuration: &str, lifetimes: Lifetimes) -> Option<Lab> {
     if !missing.is_empty() {
         return skipped(&format!("missing programs: {}", missing.join(", ")));
     }
-    let relay = match std::env::var("TWINRELAY_LAB_RELAY").as_deref() {
-        Ok(name) if name != "twinrelay" => Relay::parse(name),
-        _ => Relay::twinrelay(configuration),
-    };
-    let relay = match relay {
-        Ok(relay) => relay,
-        Err(error) => return skipped(&error),
-    };
     let name = format!(
         "t{}n{}",
         std::process::id(),
@@ -45,6 +52,7 @@ pub(crate) fn lab(configuration: &str, lifetimes: Lifetimes) -> Option<Lab> {
     );
     let mut options = Options::new(&name, relay);
     options.lifetimes = lifetimes;
+    options.second = second;
     Some(Lab::up(&options).expect("the lab comes up"))
 }
 
@@ -109,14 +117,53 @@ pub(crate) fn expect_reached(lab: &mut Lab, client: Client) -> (String, String) 
     (address, lan)
 }
 
+/// When each lease of a router ends, by its destination.
+pub(crate) fn ends_on(lab: &Lab, node: &str) -> BTreeMap<String, Timestamp> {
+    let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+    bindings_on(lab, node)
+        .iter()
+        .filter(|it| it["state"] == "active")
+        .map(|it| {
+            let end = text(&it["valid_until"]).parse().expect("RFC 3339");
+            (text(&it["prefix"]), end)
+        })
+        .collect()
+}
+
+/// Our routes to leases in the kernel of a router.
+pub(crate) fn kernel_routes_on(lab: &Lab, node: &str) -> BTreeSet<String> {
+    let routes = on(lab, node, "ip -6 route show proto 207");
+    let destinations = routes
+        .lines()
+        .filter(|line| !line.starts_with("unreachable"));
+    destinations
+        .filter_map(|line| line.split(' ').next())
+        .map(|it| match it.contains('/') {
+            true => it.to_owned(),
+            false => format!("{it}/128"),
+        })
+        .collect()
+}
+
 /// Every binding as `show bindings --json` has it.
 pub(crate) fn bindings(lab: &Lab) -> Vec<serde_json::Value> {
-    listed(lab, "bindings")
+    bindings_on(lab, "r1")
+}
+
+/// The same on a router.
+pub(crate) fn bindings_on(lab: &Lab, node: &str) -> Vec<serde_json::Value> {
+    listed_on(lab, node, "bindings")
 }
 
 /// The list of that name in the answer to `show NAME --json`.
 pub(crate) fn listed(lab: &Lab, name: &str) -> Vec<serde_json::Value> {
-    shown(lab, name)[name]
+    listed_on(lab, "r1", name)
+}
+
+/// The list that the last word names in the answer to `show NAME --json` on a router.
+pub(crate) fn listed_on(lab: &Lab, node: &str, name: &str) -> Vec<serde_json::Value> {
+    let list = name.rsplit(' ').next().expect("a name has a word");
+    shown_on(lab, node, name)[list]
         .as_array()
         .unwrap_or_else(|| panic!("show {name} has a list of them"))
         .clone()
@@ -124,13 +171,18 @@ pub(crate) fn listed(lab: &Lab, name: &str) -> Vec<serde_json::Value> {
 
 /// The answer to `show NAME --json`.
 pub(crate) fn shown(lab: &Lab, name: &str) -> serde_json::Value {
+    shown_on(lab, "r1", name)
+}
+
+/// The same on a router.
+pub(crate) fn shown_on(lab: &Lab, node: &str, name: &str) -> serde_json::Value {
     let words: Vec<&str> = ["show", "--json"]
         .into_iter()
         .chain(name.split(' '))
         .collect();
     let text = lab
-        .twinrelay(&words)
-        .unwrap_or_else(|error| panic!("show {name}: {error}"));
+        .twinrelay_on(node, &words)
+        .unwrap_or_else(|error| panic!("{node}: show {name}: {error}"));
     serde_json::from_str(&text).expect("it is JSON")
 }
 
@@ -145,7 +197,12 @@ pub(crate) fn installed(lab: &Lab) -> Vec<String> {
 
 /// The text of the metrics endpoint.
 pub(crate) fn scrape(lab: &Lab) -> String {
-    let answer = on_node(lab, "r1", || {
+    scrape_on(lab, "r1")
+}
+
+/// The same on a router.
+pub(crate) fn scrape_on(lab: &Lab, node: &str) -> String {
+    let answer = on_node(lab, node, || {
         let mut stream = TcpStream::connect("[::1]:9547").expect("the endpoint listens");
         stream
             .write_all(b"GET /metrics HTTP/1.0\r\nHost: r1\r\n\r\n")

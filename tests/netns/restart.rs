@@ -11,8 +11,8 @@ use xtask::lab::{Client, Lab, Lifetimes, wait_for};
 
 use crate::hand::{Granted, HandClient};
 use crate::harness::{
-    CONFIGURATION, bindings, expect_no_route, expect_reached, installed, lab, on, prefix, shown,
-    unlimited,
+    CONFIGURATION, ends_on, expect_no_route, expect_reached, installed, kernel_routes_on, lab, on,
+    prefix, shown, unlimited,
 };
 
 /// How often the daemon is killed at a random moment.
@@ -39,32 +39,12 @@ fn start(lab: &mut Lab) {
         .expect("the daemon comes back");
 }
 
-/// When each lease ends, by its destination.
 fn ends(lab: &Lab) -> BTreeMap<String, Timestamp> {
-    let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
-    bindings(lab)
-        .iter()
-        .filter(|it| it["state"] == "active")
-        .map(|it| {
-            let end = text(&it["valid_until"]).parse().expect("RFC 3339");
-            (text(&it["prefix"]), end)
-        })
-        .collect()
+    ends_on(lab, "r1")
 }
 
-/// Our routes to leases in the kernel.
 fn kernel_routes(lab: &Lab) -> BTreeSet<String> {
-    let routes = on(lab, "r1", "ip -6 route show proto 207");
-    let destinations = routes
-        .lines()
-        .filter(|line| !line.starts_with("unreachable"));
-    destinations
-        .filter_map(|line| line.split(' ').next())
-        .map(|it| match it.contains('/') {
-            true => it.to_owned(),
-            false => format!("{it}/128"),
-        })
-        .collect()
+    kernel_routes_on(lab, "r1")
 }
 
 /// Waits until the kernel has exactly the routes of the leases.

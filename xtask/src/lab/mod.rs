@@ -1,4 +1,4 @@
-//! The lab: homes, an access network, one relay router, a core with two Kea servers and an Internet host,
+//! The lab: homes, an access network, one relay router or two, a core with two Kea servers and an Internet host,
 //! each a network namespace of its own. Decides what belongs to a lab and that nothing of it outlives it.
 //! All its state lies in one folder, all its namespaces bear its name: labs run side by side.
 
@@ -75,6 +75,8 @@ pub struct Options {
     pub name: String,
     /// What relays on r1.
     pub relay: Relay,
+    /// What relays on r2, which is only there where this is.
+    pub second: Option<Relay>,
     /// What the servers lend for.
     pub lifetimes: Lifetimes,
 }
@@ -85,6 +87,7 @@ impl Options {
         Self {
             name: name.into(),
             relay,
+            second: None,
             lifetimes: Lifetimes::default(),
         }
     }
@@ -104,10 +107,13 @@ impl Lab {
     /// Builds the namespaces and starts the servers and the relay; no client runs yet.
     pub fn up(options: &Options) -> Result<Self> {
         let mut lab = Self::create(&options.name)?;
-        topology::build(&mut lab)?;
+        topology::build(&mut lab, options.second.is_some())?;
         kea::start(&mut lab, "s1", options.lifetimes)?;
         kea::start(&mut lab, "s2", options.lifetimes)?;
-        relay::start(&mut lab, &options.relay)?;
+        relay::start(&mut lab, "r1", &options.relay)?;
+        if let Some(second) = &options.second {
+            relay::start(&mut lab, "r2", second)?;
+        }
         kea::wait(&lab, "s1", 0)?;
         kea::wait(&lab, "s2", 0)?;
         Ok(lab)

@@ -1,14 +1,14 @@
-//! What relays on r1: twinrelay with examples/twinrelay.toml, or a peer to compare it with.
+//! What relays on a router: twinrelay with examples/twinrelay.toml, or a peer to compare it with.
 
 use super::command::Result;
-use super::{Lab, wait_for};
+use super::{Lab, topology, wait_for};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The configuration that the lab, the demo and a first reader use.
 pub const CONFIGURATION: &str = include_str!("../../../examples/twinrelay.toml");
 
-/// The relay on r1.
+/// The relay of a router.
 #[derive(Clone, Debug)]
 pub enum Relay {
     /// `twinrelay run`: the binary, and its whole configuration.
@@ -67,19 +67,19 @@ fn binary() -> Option<PathBuf> {
         .and_then(|(_, path)| path.canonicalize().ok())
 }
 
-pub(super) fn start(lab: &mut Lab, relay: &Relay) -> Result<()> {
+pub(super) fn start(lab: &mut Lab, node: &str, relay: &Relay) -> Result<()> {
     match relay {
         Relay::None => Ok(()),
         Relay::Dhcrelay => lab
             .spawn(
-                "r1",
+                node,
                 &[
                     "dhcrelay",
                     "-6",
                     "-d",
                     "-I",
                     "-l",
-                    "2001:db8:a:1::2%acc0",
+                    &format!("{}%acc0", topology::access_address(node)),
                     "-u",
                     "2001:db8:c::11%core0",
                     "-u",
@@ -91,32 +91,70 @@ pub(super) fn start(lab: &mut Lab, relay: &Relay) -> Result<()> {
             binary,
             configuration,
         } => {
-            let file = lab.dir().join("r1/twinrelay.toml").display().to_string();
-            std::fs::write(&file, configuration).map_err(|error| format!("{file}: {error}"))?;
-            lab.start_twinrelay(&binary.display().to_string(), &file)
+            let file = lab.configuration_file(node);
+            std::fs::write(&file, configuration)
+                .map_err(|error| format!("{}: {error}", file.display()))?;
+            std::fs::write(lab.binary_file(node), binary.display().to_string())
+                .map_err(|error| error.to_string())?;
+            lab.start_twinrelay_on(node)
         }
     }
 }
 
 impl Lab {
+    /// Starts the relay of a router that has none yet.
+    pub fn start_relay(&mut self, node: &str, relay: &Relay) -> Result<()> {
+        start(self, node, relay)
+    }
+
     /// Starts twinrelay on r1 and waits for its control socket.
     pub fn start_twinrelay(&mut self, binary: &str, file: &str) -> Result<()> {
-        std::fs::write(self.dir().join("r1/binary"), binary).map_err(|error| error.to_string())?;
-        self.spawn("r1", &[binary, "run", "-c", file])?;
+        std::fs::write(self.binary_file("r1"), binary).map_err(|error| error.to_string())?;
+        self.launch_twinrelay("r1", binary, file)
+    }
+
+    /// Starts the twinrelay of a router again, with its configuration as it now is.
+    pub fn start_twinrelay_on(&mut self, node: &str) -> Result<()> {
+        let binary = self.binary(node)?;
+        let file = self.configuration_file(node).display().to_string();
+        self.launch_twinrelay(node, &binary, &file)
+    }
+
+    fn launch_twinrelay(&mut self, node: &str, binary: &str, file: &str) -> Result<()> {
+        self.spawn(node, &[binary, "run", "-c", file])?;
         let answer = wait_for("answer of twinrelay", Duration::from_secs(10), || {
-            self.twinrelay(&["show", "version"]).is_ok().then_some(())
+            let answer = self.twinrelay_on(node, &["show", "version"]);
+            answer.is_ok().then_some(())
         });
-        answer.map_err(|error| format!("{error}\n{}", self.log("r1.twinrelay")))
+        answer.map_err(|error| format!("{error}\n{}", self.log(&format!("{node}.twinrelay"))))
     }
 
     /// Runs a verb of the command line against the relay of r1.
     pub fn twinrelay(&self, words: &[&str]) -> Result<String> {
-        let binary = std::fs::read_to_string(self.dir().join("r1/binary"))
-            .map_err(|_| "r1 runs no twinrelay")?;
-        let file = self.dir().join("r1/twinrelay.toml").display().to_string();
+        self.twinrelay_on("r1", words)
+    }
+
+    /// Runs a verb of the command line against the relay of a router.
+    pub fn twinrelay_on(&self, node: &str, words: &[&str]) -> Result<String> {
+        let (binary, file) = (self.binary(node)?, self.configuration_file(node));
+        let file = file.display().to_string();
         let mut all = vec![binary.as_str()];
         all.extend_from_slice(words);
         all.extend_from_slice(&["-c", &file]);
-        self.exec("r1", &all)
+        self.exec(node, &all)
+    }
+
+    /// The configuration that the twinrelay of a router was started with.
+    pub fn configuration_file(&self, node: &str) -> PathBuf {
+        self.dir().join(node).join("twinrelay.toml")
+    }
+
+    fn binary_file(&self, node: &str) -> PathBuf {
+        self.dir().join(node).join("binary")
+    }
+
+    fn binary(&self, node: &str) -> Result<String> {
+        std::fs::read_to_string(self.binary_file(node))
+            .map_err(|_| format!("{node} runs no twinrelay"))
     }
 }

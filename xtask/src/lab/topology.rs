@@ -4,8 +4,8 @@
 //! ```text
 //! inet ::1::99 ── cr ── [core 2001:db8:c::/64] ── s1 ::11, s2 ::12
 //!                            │
-//!                        r1 ::1 core0
-//!                        r1 2001:db8:a:1::2 acc0
+//!                        r1 ::1 core0               where asked for: r2 ::2 core0
+//!                        r1 2001:db8:a:1::2 acc0                     r2 2001:db8:a:1::3 acc0
 //!                            │
 //!                        [access] ── cpe1 dhclient, cpe2 dhcpcd, cpe3 wide-dhcp6c, gen (frames by hand)
 //! ```
@@ -13,7 +13,7 @@
 use super::Lab;
 use super::command::{Result, shell};
 
-/// Every node of the lab.
+/// Every node of the lab with one router.
 pub const NODES: [&str; 11] = [
     "access", "core", "r1", "cr", "s1", "s2", "inet", "cpe1", "cpe2", "cpe3", "gen",
 ];
@@ -22,8 +22,22 @@ pub const NODES: [&str; 11] = [
 const TAGS_IN_FRAMES: &str =
     "rxvlan off txvlan off rx-vlan-stag-hw-parse off tx-vlan-stag-hw-insert off";
 
-pub(super) fn build(lab: &mut Lab) -> Result<()> {
-    for node in NODES {
+/// The second router.
+const SECOND: &str = "r2";
+
+/// Where a router's clients see it.
+pub(super) fn access_address(router: &str) -> &'static str {
+    match router {
+        SECOND => "2001:db8:a:1::3",
+        _ => "2001:db8:a:1::2",
+    }
+}
+
+pub(super) fn build(lab: &mut Lab, has_second: bool) -> Result<()> {
+    let is_there = |node: &str| has_second || node != SECOND;
+    let all = NODES.into_iter().chain([SECOND]);
+    let nodes: Vec<&str> = all.filter(|node| is_there(node)).collect();
+    for node in &nodes {
         lab.add_node(node)?;
     }
     let mut script = String::from("PATH=$PATH:/usr/sbin:/sbin\n");
@@ -34,9 +48,9 @@ pub(super) fn build(lab: &mut Lab) -> Result<()> {
     let in_ns = |node: &str, words: &str| {
         format!("ip netns exec {} sysctl -qw {words}", lab.namespace(node))
     };
-    for node in NODES {
+    for node in &nodes {
         // Nobody waits for duplicate address detection; a bridge's machine speaks no IPv6 itself.
-        let off = u8::from(node == "access" || node == "core");
+        let off = u8::from(*node == "access" || *node == "core");
         line(&in_ns(
             node,
             &format!(
@@ -44,7 +58,8 @@ pub(super) fn build(lab: &mut Lab) -> Result<()> {
             ),
         ));
     }
-    for node in ["r1", "cr", "cpe1", "cpe2", "cpe3"] {
+    let routers = ["r1", SECOND, "cr", "cpe1", "cpe2", "cpe3"];
+    for node in routers.into_iter().filter(|node| is_there(node)) {
         line(&in_ns(node, "net.ipv6.conf.all.forwarding=1"));
     }
     let ip = |node: &str, words: &str| format!("ip -n {} {words}", lab.namespace(node));
@@ -57,16 +72,18 @@ pub(super) fn build(lab: &mut Lab) -> Result<()> {
     }
     let ports = [
         ("r1", "acc0", "access", 0x02),
+        (SECOND, "acc0", "access", 0x03),
         ("gen", "eth0", "access", 0x09),
         ("cpe1", "eth0", "access", 0x11),
         ("cpe2", "eth0", "access", 0x12),
         ("cpe3", "eth0", "access", 0x13),
         ("r1", "core0", "core", 0x21),
+        (SECOND, "core0", "core", 0x23),
         ("cr", "core0", "core", 0x22),
         ("s1", "eth0", "core", 0x31),
         ("s2", "eth0", "core", 0x32),
     ];
-    for (node, interface, bridge, number) in ports {
+    for (node, interface, bridge, number) in ports.into_iter().filter(|it| is_there(it.0)) {
         line(&ip(
             node,
             &format!(
@@ -102,28 +119,33 @@ pub(super) fn build(lab: &mut Lab) -> Result<()> {
         line(&ip(cpe, "link set lan0 up"));
         line(&ip(cpe, "route add default via fe80::ff:fe00:2 dev eth0"));
     }
-    for (node, interface, address) in [
-        ("r1", "acc0", "2001:db8:a:1::2"),
+    let addresses = [
+        ("r1", "acc0", access_address("r1")),
+        (SECOND, "acc0", access_address(SECOND)),
         ("r1", "core0", "2001:db8:c::1"),
+        (SECOND, "core0", "2001:db8:c::2"),
         ("cr", "core0", "2001:db8:c::fe"),
         ("cr", "inet0", "2001:db8:1::1"),
         ("s1", "eth0", "2001:db8:c::11"),
         ("s2", "eth0", "2001:db8:c::12"),
         ("inet", "eth0", "2001:db8:1::99"),
-    ] {
+    ];
+    for (node, interface, address) in addresses.into_iter().filter(|it| is_there(it.0)) {
         line(&ip(
             node,
             &format!("addr add {address}/64 dev {interface} nodad"),
         ));
     }
-    for (node, route) in [
+    let routes = [
         ("r1", "default via 2001:db8:c::fe"),
+        (SECOND, "default via 2001:db8:c::fe"),
         ("s1", "default via 2001:db8:c::1"),
         ("s2", "default via 2001:db8:c::1"),
         ("inet", "default via 2001:db8:1::1"),
         ("cr", "2001:db8:a:1::/64 via 2001:db8:c::1"),
         ("cr", "2001:db8:d000::/36 via 2001:db8:c::1"),
-    ] {
+    ];
+    for (node, route) in routes.into_iter().filter(|it| is_there(it.0)) {
         line(&ip(node, &format!("route add {route}")));
     }
     shell(&("set -e\n".to_string() + &script)).map(drop)
