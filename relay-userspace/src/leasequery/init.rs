@@ -213,6 +213,28 @@ mod tests {
     }
 
     #[test]
+    fn examples_of_a_pair_have_the_lines_that_are_printed() {
+        let text = advice(["r1", "r2"], Path::new("/etc/twinrelay/tls"));
+        let halves: Vec<&str> = text.split("# ---- on ").skip(1).collect();
+        let addresses = |text: &str| {
+            text.replace("ADDRESS-OF-r1", "2001:db8:c::1")
+                .replace("ADDRESS-OF-r2", "2001:db8:c::2")
+        };
+
+        for (name, half) in ["r1", "r2"].into_iter().zip(halves) {
+            let file = format!("{}/../examples/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+            let example = std::fs::read_to_string(&file).unwrap();
+            let lines = half.lines().skip(1).take_while(|it| !it.starts_with('#'));
+            let pasted = addresses(&lines.collect::<Vec<_>>().join("\n"));
+            assert!(pasted.starts_with("[active_leasequery]\n"));
+            assert!(
+                example.ends_with(&format!("{}\n", pasted.trim_end())),
+                "{file}\n{pasted}"
+            );
+        }
+    }
+
+    #[test]
     fn nothing_that_is_there_is_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("r2.pem"), "precious").unwrap();
