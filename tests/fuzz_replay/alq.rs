@@ -8,7 +8,7 @@ use relay_tests::fuzzing_alq::{
 use relay_tests::mesh::{AHEAD_NANOS, address};
 use relay_tests::messages::{CLIENT_DUID, iaaddr, iaprefix, status};
 
-use super::{corpus, replay};
+use super::{keep, replay};
 
 const NOW: u32 = (AHEAD_NANOS / 1_000_000_000) as u32 + 1000 - 946_684_800;
 
@@ -99,15 +99,7 @@ fn sessions() -> Vec<(&'static str, Vec<u8>)> {
 #[test]
 fn alq_requestor_corpus_holds_the_sessions_written_here() {
     for (name, input) in sessions() {
-        let path = corpus("alq_requestor").join(name);
-        if std::env::var_os("TWINRELAY_WRITE_CORPUS").is_some() {
-            std::fs::write(&path, &input).expect("the corpus takes a file");
-        }
-        let stored = std::fs::read(&path).unwrap_or_default();
-        assert!(
-            stored == input,
-            "{name} is not what this test writes; run it with TWINRELAY_WRITE_CORPUS=1"
-        );
+        keep("alq_requestor", name, &input);
     }
 }
 

@@ -10,7 +10,7 @@ use relay_tests::fuzzing_alq_server::{
 };
 use relay_tests::messages::{iaaddr, option};
 
-use super::{corpus, replay};
+use super::{keep, replay};
 
 /// A query on the first connection, and all of its answer taken.
 fn asked(message_type: u8, xid: u8, options: &[u8]) -> Vec<u8> {
@@ -91,15 +91,7 @@ fn inputs() -> Vec<(&'static str, Vec<u8>, usize)> {
 #[test]
 fn alq_server_corpus_holds_the_queries_written_here() {
     for (name, input, _) in inputs() {
-        let path = corpus("alq_server").join(name);
-        if std::env::var_os("TWINRELAY_WRITE_CORPUS").is_some() {
-            std::fs::write(&path, &input).expect("the corpus takes a file");
-        }
-        let stored = std::fs::read(&path).unwrap_or_default();
-        assert!(
-            stored == input,
-            "{name} is not what this test writes; run it with TWINRELAY_WRITE_CORPUS=1"
-        );
+        keep("alq_server", name, &input);
     }
 }
 

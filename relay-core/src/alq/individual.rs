@@ -29,7 +29,7 @@ use crate::error::Notice;
 use crate::outbox::Outbox;
 use crate::relaying::transaction::Exchange;
 use crate::time::Instant;
-use crate::types::{AccessId, AccessLink, IaType, Prefix, ServerId, Xid, usable_duid};
+use crate::types::{AccessLink, IaType, Prefix, ServerId, Xid, usable_duid};
 use crate::view::Origin;
 use crate::wire::ia::Ia;
 use crate::wire::iana;
@@ -294,9 +294,8 @@ impl Inquiry {
     }
 
     fn is_of(&self, exchange: &Exchange) -> bool {
-        let is_there = |access: AccessId| access == exchange.access;
         matches!(&self.stage, Stage::Confirming { xid, .. } if *xid == exchange.xid)
-            && is_there(self.heard.link.access)
+            && self.heard.link.access == exchange.access
             && self.heard.place.address == exchange.client_address
     }
 }
