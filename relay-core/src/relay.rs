@@ -165,6 +165,11 @@ impl Relay {
         }
     }
 
+    /// So many bindings are likely to come back.
+    pub fn expect(&mut self, bindings: usize) {
+        self.bindings.expect(bindings);
+    }
+
     /// New bindings get this number and those behind it, or later ones.
     pub fn number_from(&mut self, id: u64) {
         self.bindings.number_from(id);

@@ -115,6 +115,11 @@ impl Default for Changes {
 }
 
 impl Changes {
+    /// So many more bindings are likely to come.
+    pub(crate) fn expect(&mut self, bindings: usize) {
+        self.bindings.reserve(bindings);
+    }
+
     /// A node has changed, or is new: it is the newest of all.
     // req: ALQ-61
     pub(crate) fn touch(&mut self, node: Node, now: Instant) {

@@ -41,6 +41,11 @@ impl Index {
             .map(|entry| entry.at)
     }
 
+    /// So many more are likely to come.
+    pub(crate) fn expect(&mut self, count: usize) {
+        self.entries.reserve(count, |entry| spread(entry.hash));
+    }
+
     /// Adds a number; the caller knows that its key is not there.
     pub(crate) fn insert(&mut self, hash: u32, at: u32) {
         let entry = Entry { hash, at };

@@ -52,6 +52,11 @@ impl Bindings {
         self.records.keeping = keeping;
     }
 
+    /// So many bindings are likely to come back: no table need grow for them.
+    pub(crate) fn expect(&mut self, bindings: usize) {
+        self.table.expect(bindings);
+    }
+
     /// New bindings get this number and those behind it, or later ones.
     pub(crate) fn number_from(&mut self, id: u64) {
         self.records.last_id = self.records.last_id.max(id.saturating_sub(1));
@@ -204,8 +209,8 @@ impl Bindings {
             link_address: record.link_address,
             is_first_hop: record.is_first_hop,
         };
-        let twin = self.table.find_of_duid(record.prefix, record.duid);
-        let twin = twin.and_then(|at| self.table.binding(at));
+        let known = self.table.find_of_duid(record.prefix, record.duid);
+        let twin = known.and_then(|at| self.table.binding(at));
         if let Some((id, cltt)) = twin.map(|twin| (twin.id, twin.cltt)) {
             // Written under two numbers: the later transaction is the true one.
             let old = if cltt < record.cltt { id } else { record.id };
@@ -218,7 +223,7 @@ impl Bindings {
         let client = found.or_else(|| self.table.add_client(record.duid, record.link, place));
         let Some(client) = client else { return };
         self.place_newest(client, place, restored);
-        self.put_back(cx, client, restored);
+        self.put_back(cx, client, known, restored);
     }
 
     /// Where its newest transaction saw it, there a client is.
@@ -233,9 +238,15 @@ impl Bindings {
         }
     }
 
-    fn put_back(&mut self, cx: &mut Context<'_>, client: u32, restored: &Restored<'_>) {
+    /// `known`: the binding that the client has of this lease already.
+    fn put_back(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: u32,
+        known: Option<u32>,
+        restored: &Restored<'_>,
+    ) {
         let record = &restored.record;
-        let known = self.table.find_of_duid(record.prefix, record.duid);
         let lease = Lease {
             ia_type: record.ia_type,
             iaid: record.iaid,

@@ -28,6 +28,11 @@ impl<T> Slab<T> {
         }
     }
 
+    /// So many more are likely to come.
+    pub(crate) fn expect(&mut self, count: usize) {
+        self.slots.reserve(count);
+    }
+
     /// How many values there are.
     pub(crate) const fn len(&self) -> usize {
         self.used

@@ -137,6 +137,19 @@ impl Table {
         &mut self.changes
     }
 
+    /// So many leases are likely to come, two for each client.
+    pub(crate) fn expect(&mut self, leases: usize) {
+        let clients = leases / 2;
+        self.bindings.expect(leases);
+        self.by_prefix.expect(leases);
+        self.timers.expect(leases);
+        self.changes.expect(leases);
+        self.clients.expect(clients);
+        for index in [&mut self.by_client, &mut self.by_address, &mut self.by_duid] {
+            index.expect(clients);
+        }
+    }
+
     /// Leases in all.
     pub(crate) const fn len(&self) -> usize {
         self.bindings.len()
@@ -408,10 +421,10 @@ impl Table {
     /// A new lease of a client, the owner of its prefix from now on. `None` where too many hold
     /// this prefix already.
     pub(crate) fn add(&mut self, client: u32, lease: &Lease, given: Given<'_>) -> Option<u32> {
-        if self.same_prefix(lease.prefix).count() >= MAX_SAME_PREFIX {
+        let before = self.owner(lease.prefix);
+        if before.is_some() && self.same_prefix(lease.prefix).count() >= MAX_SAME_PREFIX {
             return None;
         }
-        let before = self.owner(lease.prefix);
         let at = self.bindings.insert(Binding {
             prefix: lease.prefix,
             ia_type: lease.ia_type,

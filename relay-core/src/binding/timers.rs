@@ -17,6 +17,12 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
+    /// So many more are likely to come.
+    pub(crate) fn expect(&mut self, count: usize) {
+        self.heap.reserve(count);
+        self.places.reserve(count);
+    }
+
     /// The earliest time armed.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.first().map(|(at, _)| *at)

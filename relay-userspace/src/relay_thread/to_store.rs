@@ -459,6 +459,8 @@ fn take_back(
     // Of two records of one lease the older is removed from the store.
     relay.set_keeping(Keeping::Told);
     let now = boot_now();
+    let bindings = opened.report().bindings;
+    relay.expect(usize::try_from(bindings).unwrap_or(0));
     let loaded = opened.load(|restored| {
         let mut record = restored.binding.record;
         record.link.access = match restored.binding.interface {
