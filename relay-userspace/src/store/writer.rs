@@ -77,45 +77,38 @@ pub(super) struct Writer {
 
 /// At 3,200 changes a second, those of 1,600 Replies with an address and a prefix, each still goes at once.
 const CHANGE_EVERY: Duration = Duration::from_micros(300);
-/// So many may come in a row.
+/// So many may come in a row, and so many too many are remembered.
 const CHANGES_IN_A_ROW: u32 = 128;
 
 /// When changes wait for company: for [`Options::gather`], beyond a rate that no ordinary network
 /// reaches. A commit costs some hundred µs of CPU (its system calls, the disk's interrupts, a wake-up
 /// on either side), so thousands a second would take a CPU from the relay path.
+///
+/// Changes come in batches: one that is larger than what was left is owed. Forgotten instead, a batch
+/// each half a millisecond would find itself alone, and ten thousand changes a second would take a
+/// thousand commits.
 struct Pace {
-    credit: Duration,
-    last: Instant,
+    /// When what was committed will have been earned.
+    earned_at: Instant,
 }
 
 impl Pace {
+    const MOST: Duration = CHANGE_EVERY.saturating_mul(CHANGES_IN_A_ROW);
+
     const fn new(now: Instant) -> Self {
-        Self {
-            credit: CHANGE_EVERY.saturating_mul(CHANGES_IN_A_ROW),
-            last: now,
-        }
+        Self { earned_at: now }
     }
 
     /// Whether the next commit waits for company.
-    fn waits(&mut self, now: Instant) -> bool {
-        self.earn(now);
-        self.credit < CHANGE_EVERY
+    fn waits(&self, now: Instant) -> bool {
+        self.earned_at > now + Self::MOST
     }
 
     /// So many changes were committed.
     fn spend(&mut self, now: Instant, changes: usize) {
-        self.earn(now);
         let changes = u32::try_from(changes).unwrap_or(u32::MAX);
-        self.credit = self
-            .credit
-            .saturating_sub(CHANGE_EVERY.saturating_mul(changes));
-    }
-
-    fn earn(&mut self, now: Instant) {
-        let earned = now.saturating_duration_since(self.last);
-        let most = CHANGE_EVERY * CHANGES_IN_A_ROW;
-        self.credit = (self.credit + earned).min(most);
-        self.last = now;
+        let earned_at = self.earned_at.max(now) + CHANGE_EVERY.saturating_mul(changes);
+        self.earned_at = earned_at.min(now + 2 * Self::MOST);
     }
 }
 
@@ -496,29 +489,64 @@ const _: () = assert!(BATCH_BYTES < COMMIT_BYTES);
 mod tests {
     use super::*;
 
-    #[test]
-    fn changes_gather_only_where_many_came_in_a_row() {
-        const GATHER: Duration = Duration::from_millis(10);
-        let mut now = Instant::now();
-        let mut pace = Pace::new(now);
-        // Whether a commit waited, where so many changes come a second.
-        let mut commit = |rate: u32| {
-            now += Duration::from_secs(1) / rate;
-            let waits = pace.waits(now);
+    const GATHER: Duration = Duration::from_millis(10);
+
+    /// Commits so many changes, which come together, so many times a second; which of them waited.
+    fn commits(pace: &mut Pace, now: &mut Instant, changes: u32, rate: u32) -> Vec<bool> {
+        let mut commit = || {
+            *now += Duration::from_secs(1) / rate;
+            let waits = pace.waits(*now);
+            let mut changes = changes as usize;
             if waits {
-                now += GATHER;
+                *now += GATHER;
+                changes += (GATHER.as_secs_f64() * f64::from(rate)) as usize * changes;
             }
-            let gathered = GATHER.as_secs_f64() * f64::from(rate);
-            pace.spend(now, if waits { gathered as usize } else { 1 });
+            pace.spend(*now, changes);
             waits
         };
+        (0..1000).map(|_| commit()).collect()
+    }
+
+    #[test]
+    fn changes_gather_only_where_many_came_in_a_row() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
 
         // Three thousand a second never wait; of ten thousand all do, once the row is used up.
-        assert!((0..1000).all(|_| !commit(3000)));
-        let waits: Vec<bool> = (0..1000).map(|_| commit(10_000)).collect();
+        assert!(commits(&mut pace, &mut now, 1, 3000).iter().all(|it| !it));
+        let waits = commits(&mut pace, &mut now, 1, 10_000);
 
         let in_a_row = CHANGES_IN_A_ROW as usize;
         assert!(waits[..in_a_row].iter().all(|waits| !waits));
         assert!(waits[2 * in_a_row..].iter().all(|waits| *waits));
+    }
+
+    /// The relay thread naps under load, so that its changes come in batches.
+    #[test]
+    fn changes_that_come_in_batches_gather_at_the_same_rate() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+
+        // Both times a batch each two milliseconds.
+        assert!(commits(&mut pace, &mut now, 6, 500).iter().all(|it| !it));
+        let waits = commits(&mut pace, &mut now, 20, 500);
+
+        assert!(
+            waits[CHANGES_IN_A_ROW as usize..]
+                .iter()
+                .all(|waits| *waits)
+        );
+    }
+
+    #[test]
+    fn single_change_goes_at_once_soon_after_any_flood() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+
+        pace.spend(now, 1_000_000);
+        assert!(pace.waits(now));
+        now += Duration::from_millis(40);
+
+        assert!(!pace.waits(now));
     }
 }
