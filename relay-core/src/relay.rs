@@ -98,7 +98,10 @@ impl Relay {
                 let (leasequery, mut cx) = self.leasequery();
                 leasequery.handle_input(&mut cx, input);
             }
-            Input::WallClock { ahead_nanos } => self.leasequery.set_clock(ahead_nanos),
+            Input::WallClock { ahead_nanos } => {
+                let (leasequery, mut cx) = self.leasequery();
+                leasequery.set_clock(&mut cx, ahead_nanos);
+            }
         }
         self.tell_peers();
     }
@@ -108,6 +111,8 @@ impl Relay {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.hold.let_go_late(self.now, &mut self.out);
+        let is_anybody_behind = self.leasequery.is_anybody_behind(&self.bindings);
+        self.bindings.set_anybody_behind(is_anybody_behind);
         let (bindings, mut cx) = self.bindings();
         bindings.expire(&mut cx);
         bindings.sweep_slice(&mut cx);

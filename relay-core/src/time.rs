@@ -99,14 +99,17 @@ pub(crate) struct WallClock {
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 impl WallClock {
-    /// It was set.
-    pub(crate) const fn set(&mut self, ahead_nanos: i64) {
+    /// It was set: back by how much.
+    pub(crate) const fn set(&mut self, ahead_nanos: i64) -> Duration {
         // Before the first time it showed nothing that anybody was told.
-        if ahead_nanos < self.ahead_nanos {
-            let back = self.ahead_nanos.abs_diff(ahead_nanos);
-            self.set_back_nanos = self.set_back_nanos.saturating_add(back);
-        }
+        let back = if ahead_nanos < self.ahead_nanos {
+            self.ahead_nanos.abs_diff(ahead_nanos)
+        } else {
+            0
+        };
+        self.set_back_nanos = self.set_back_nanos.saturating_add(back);
         self.ahead_nanos = ahead_nanos;
+        Duration::from_nanos(back)
     }
 
     /// Not after the moment that somebody means who was told this time, whatever it showed then.

@@ -587,8 +587,8 @@ fn alq_d_3_ia_of_a_lease_is_taken_from_the_ia_options() {
     bench.expect_leases("IA_PD 77 2001:db8:100::/56\nIA_PD 1 2001:db8:900::/56");
 }
 
-/// The record order: newer wins; in one second the later of one relay, active before removal of
-/// several, then the higher address.
+/// The record order: newer wins; in one second the later of one relay, of several the higher
+/// address, whether the lease goes on or has ended.
 /// req: ALQ-D-11, LQ-28, ALQ-44 (RFC 5007 §4.3.4)
 #[test]
 fn alq_d_11_newer_transaction_wins_in_whatever_order_it_comes() {
@@ -602,8 +602,10 @@ fn alq_d_11_newer_transaction_wins_in_whatever_order_it_comes() {
         ((low, 9, 100), (high, 10, 200), Some(100)),
         ((low, 10, 100), (high, 10, 200), Some(200)),
         ((high, 10, 100), (low, 10, 200), Some(100)),
-        ((high, 10, 0), (low, 10, 200), Some(200)),
-        ((low, 10, 200), (high, 10, 0), Some(200)),
+        ((high, 10, 0), (low, 10, 200), None),
+        ((low, 10, 200), (high, 10, 0), None),
+        ((high, 10, 200), (low, 10, 0), Some(200)),
+        ((low, 10, 0), (high, 10, 200), Some(200)),
         ((low, 10, 200), (low, 10, 0), None),
         ((low, 10, 200), (high, 9, 0), None),
         ((high, 9, 0), (low, 10, 200), None),

@@ -204,7 +204,7 @@ fn alq_d_11_record_of_a_time_to_come_does_not_outlive_what_follows() {
         (u32::MAX, NOW),
         (0x8000_0001, NOW),
         (0x7fff_ffff, NOW),
-        (0, NOW + 3600),
+        (0, NOW + 5),
     ] {
         let mut bench = bench(false, None);
         loaded(&mut bench);
@@ -220,6 +220,36 @@ fn alq_d_11_record_of_a_time_to_come_does_not_outlive_what_follows() {
         asked.data(&mut bench, &[released, base_time(NOW + 3)].concat());
 
         assert!(bench.lease(P1).is_none(), "{clt:#x} {made_at}");
+    }
+}
+
+/// Nor is anything taken from a clock that was set forward, on whichever connection that shows: how long the message
+/// was on its way is not known. The answer to a new query tells what the clock shows.
+/// req: ALQ-D-9, ALQ-D-11 (twinrelay)
+#[test]
+fn alq_d_9_clock_set_forward_is_asked_again_before_anything_is_taken() {
+    for is_bulk in [true, false] {
+        let mut bench = bench(false, None);
+        loaded(&mut bench);
+        let (asked, _) = bench.accepted();
+        asked.reply(&mut bench, &base_time(NOW));
+        let (bulk, _) = bench.accepted();
+        let lease = client_data(0, &iaprefix(P1, 3600, 7200));
+        let told = [lease.clone(), base_time(NOW + 3600)].concat();
+
+        match is_bulk {
+            true => bulk.reply(&mut bench, &told),
+            false => asked.data(&mut bench, &told),
+        }
+
+        assert!(bench.lease(P1).is_none(), "{is_bulk}");
+        assert_eq!(bench.closed(&asked), Some(CloseReason::Local));
+        let (again, query) = bench.accepted();
+        assert_eq!(query.message_type, 22);
+        again.reply(&mut bench, &base_time(NOW + 3600));
+        again.data(&mut bench, &[lease, base_time(NOW + 3600)].concat());
+        let left = bench.lease(P1).expect("told").valid_until;
+        assert_eq!(left.saturating_since(bench.now).as_secs(), 7200);
     }
 }
 

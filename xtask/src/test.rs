@@ -58,7 +58,7 @@ impl Layer {
         match self {
             Self::Unit => &[],
             Self::Conformance => &["conformance"],
-            Self::Sim => &["simulation", "store"],
+            Self::Sim => &["simulation", "mesh", "store"],
             Self::Kernel => &["kernel"],
             Self::Netns => &["netns"],
         }

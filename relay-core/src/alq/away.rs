@@ -35,20 +35,26 @@ impl Requestor {
         };
         let due: Vec<_> = self.sessions.values().filter_map(due).collect();
         for (peer, is_back, since) in due {
-            let mut are_all_asked = true;
             for other in self.sessions.values_mut().filter(|it| it.peer != peer) {
-                match other.is_in_sync() {
-                    true => other.fetch_again(shared, cx, since),
-                    false => are_all_asked = false,
+                let is_before = |known: LqTime| known.is_after(since);
+                if other.ask_since.is_none_or(is_before) {
+                    other.ask_since = Some(since);
                 }
             }
-            let asked = shared.base_time(now).minus_secs(MARGIN_SECS as u32);
             let again = Away {
-                since: if are_all_asked { asked } else { since },
+                since: shared.base_time(now).minus_secs(MARGIN_SECS as u32),
                 ask_at: now + shared.config.idle_timeout * LONG_RETRY_FACTOR,
             };
             if let Some(session) = self.sessions.get_mut(&peer) {
-                session.away = (!is_back || !are_all_asked).then_some(again);
+                session.away = (!is_back).then_some(again);
+            }
+        }
+        // One that is not in sync is asked when it is.
+        for session in self.sessions.values_mut() {
+            if session.is_asked_too()
+                && let Some(since) = session.ask_since.take()
+            {
+                session.fetch_again(shared, cx, since);
             }
         }
     }

@@ -4,6 +4,8 @@
 //! connections told to their owners once, changes of the table to peers after the input that made
 //! them. Must not know what a message says.
 
+use core::time::Duration;
+
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 
@@ -21,6 +23,9 @@ use crate::time::Instant;
 use crate::types::ServerId;
 use crate::wire::message::Message;
 use crate::wire::tcp_frame::FrameReader;
+
+/// A clock that is set back by less is slewed: that of a message leaves as much out.
+const NOTICED_SET_BACK: Duration = Duration::from_secs(1);
 
 /// All of Leasequery.
 pub(crate) struct Leasequery {
@@ -57,8 +62,11 @@ impl Leasequery {
     }
 
     /// The wall clock was set.
-    pub(crate) const fn set_clock(&mut self, ahead_nanos: i64) {
-        self.shared.clock.set(ahead_nanos);
+    pub(crate) fn set_clock(&mut self, cx: &mut Context<'_>, ahead_nanos: i64) {
+        let set_back = self.shared.clock.set(ahead_nanos);
+        if set_back >= NOTICED_SET_BACK {
+            self.server.clock_set_back(&mut self.shared, cx);
+        }
     }
 
     /// Takes one input.
@@ -160,6 +168,11 @@ impl Leasequery {
         self.server.pump(&mut self.shared, cx);
         self.settle(cx);
         self.requestor.look(&self.shared, cx);
+    }
+
+    /// Whether some peer was not told of all changes, or is not there to be told.
+    pub(crate) fn is_anybody_behind(&self, bindings: &Bindings) -> bool {
+        self.server.is_anybody_behind(&self.shared, bindings)
     }
 
     /// Whether this relay may attract traffic.

@@ -10,15 +10,12 @@ use core::time::Duration;
 use super::skew::{SAME_SECS, Skew};
 use super::{Context, Shared};
 use crate::binding::Place;
-use crate::binding::replica::{Frame, Outcome, Replica, Whereabouts};
+use crate::binding::replica::{Frame, HALF_SECOND, Outcome, Replica, Whereabouts};
 use crate::config::Peer;
 use crate::relaying::link::is_link_local;
 use crate::time::LqTime;
 use crate::view::Origin;
 use crate::wire::leasequery::{ClientData, LqLease, RelayData};
-
-/// Times are told in whole seconds; the middle of one stays in it when clocks are slewed.
-const HALF_SECOND: Duration = Duration::from_millis(500);
 
 /// Times further apart do not say which is the earlier one.
 const OLDEST_SECS: u32 = i32::MAX as u32 - SAME_SECS as u32;
@@ -69,7 +66,7 @@ pub(crate) fn take(
     // What bears no time was made now. What is of a time to come would be newer than all that the
     // client does until then; clocks that are held for the same may differ by a little.
     // req: ALQ-D-11
-    let made_at = base_time.map_or(today, |base_time| teller.skew.ours(base_time));
+    let made_at = base_time.map_or(today, |base_time| teller.skew.ours(shared.clock, base_time));
     let made_at = match made_at.secs_since(today) {
         ahead if ahead > SAME_SECS as i32 => today,
         _ => made_at,
@@ -81,6 +78,7 @@ pub(crate) fn take(
     let whereabouts = teller.heard.or_else(told);
     let snooper = relay_data.map(|it| it.peer_address);
     let snooper = snooper.filter(|it| teller.peer.is_some() && !it.is_unspecified());
+    let snooped_by = snooper.unwrap_or(teller.address);
     let frame = Frame {
         clock: shared.clock,
         own_address: shared.config.own_address,
@@ -96,7 +94,8 @@ pub(crate) fn take(
             at: now - Duration::from_secs(u64::from(on_its_way)),
             cltt: shared.clock.instant_of(now, cltt) + HALF_SECOND,
             origin: teller.origin,
-            snooped_by: snooper.unwrap_or(teller.address),
+            snooped_by,
+            is_rounded: snooped_by != teller.address && teller.skew.secs(shared.clock) != 0,
             server: teller.server_duid.map(|duid| (duid, teller.address)),
             whereabouts,
         };

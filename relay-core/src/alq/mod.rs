@@ -14,6 +14,7 @@
 //! ready          in sync with all peers, or given up waiting
 //! ```
 
+mod anew;
 mod answer;
 mod away;
 mod bulk;

@@ -13,11 +13,11 @@ use super::intake::{self, Teller};
 use super::ready::{Attempts, Progress};
 use super::requestor::count_taken;
 use super::session::{Event, State, Step, next};
-use super::skew::Skew;
+use super::skew::{Doubt, Skew};
 use super::view::{CatchUp, SessionState};
 use super::{Context, Shared};
 use crate::binding::digest::hash_of_duid;
-use crate::time::{Instant, LqTime};
+use crate::time::{Instant, LqTime, WallClock};
 use crate::types::{PeerId, Xid};
 use crate::view::Origin;
 use crate::wire::leasequery::{ClientData, LqLease};
@@ -32,6 +32,8 @@ pub(crate) struct Session {
     pub(crate) since: Instant,
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) xid: Xid,
+    /// When ACTIVELEASEQUERY was sent.
+    pub(crate) asked_at: Instant,
     /// As it was asked for.
     pub(crate) start_time: Option<LqTime>,
     pub(crate) retry_at: Option<Instant>,
@@ -51,6 +53,8 @@ pub(crate) struct Session {
     pub(crate) attempts: Attempts,
     has_synced: bool,
     pub(crate) away: Option<Away>,
+    /// What changed from here on, by our clock, is to be asked for once more, for another peer's sake.
+    pub(crate) ask_since: Option<LqTime>,
 }
 
 impl Session {
@@ -62,6 +66,7 @@ impl Session {
             since: now,
             connection: None,
             xid: Xid(0),
+            asked_at: now,
             start_time: None,
             retry_at: Some(now),
             identity: Vec::new(),
@@ -75,6 +80,7 @@ impl Session {
             attempts: Attempts::new(now),
             has_synced: false,
             away: None,
+            ask_since: None,
         }
     }
 
@@ -87,6 +93,23 @@ impl Session {
             cx.changed(Remote::Peer(self.peer));
         }
         Some(step)
+    }
+
+    /// A message came that was made at `base_time`, and not before `asked_at`.
+    ///
+    /// # Errors
+    /// The peer's clock was set, or may have been. What a catch-up tells is late because it is much.
+    pub(crate) fn hear(
+        &mut self,
+        now: Instant,
+        clock: WallClock,
+        base_time: LqTime,
+        asked_at: Option<Instant>,
+    ) -> Result<(), Doubt> {
+        match self.skew.hear(now, clock, base_time, asked_at) {
+            Err(Doubt::Late) if !self.is_in_sync() => Ok(()),
+            heard => heard,
+        }
     }
 
     /// A client came, on either connection; `is_due`: as part of what was asked for, not as news.
@@ -170,7 +193,7 @@ impl Session {
     /// Fetches what changed from then on, by our clock, once more: another peer may have told it of
     /// changes that did not come to us.
     pub(crate) fn fetch_again(&mut self, shared: &mut Shared, cx: &mut Context<'_>, since: LqTime) {
-        let since = self.skew.theirs(since);
+        let since = self.skew.theirs(shared.clock, since);
         shared.remember(cx, self.peer, |memory| {
             let is_before = |known: &u32| LqTime(*known).is_after(since);
             if memory.resume_point.as_ref().is_some_and(is_before) {
@@ -180,8 +203,8 @@ impl Session {
         self.fetch(shared, cx, Some(since), None);
     }
 
-    /// All that the peer told until then was taken over, unless a bulk query is pending: then the
-    /// resume point stays. Never earlier than it was.
+    /// All that the peer told until then was taken over, unless a bulk query is pending, or what it
+    /// tells may have been taken for too old: then the resume point stays. Never earlier than it was.
     // req: ALQ-33, ALQ-D-25
     pub(crate) fn resume_at(
         &mut self,
@@ -189,12 +212,13 @@ impl Session {
         cx: &mut Context<'_>,
         base_time: Option<LqTime>,
     ) {
-        let Some(base_time) = base_time.filter(|_| self.fetch.is_none()) else {
+        let is_certain = self.fetch.is_none() && !self.skew.is_late();
+        let Some(base_time) = base_time.filter(|_| is_certain) else {
             return;
         };
         self.lag_secs = {
             let now = shared.base_time(cx.now());
-            u64::try_from(now.secs_since(self.skew.ours(base_time))).unwrap_or(0)
+            u64::try_from(now.secs_since(self.skew.ours(shared.clock, base_time))).unwrap_or(0)
         };
         let server = hash_of_duid(&self.identity);
         shared.remember(cx, self.peer, |memory| {
@@ -228,6 +252,11 @@ impl Session {
             self.since = cx.now();
             cx.changed(Remote::Peer(self.peer));
         }
+    }
+
+    /// Whether it is time to ask for what another peer may have told it alone.
+    pub(crate) fn is_asked_too(&self) -> bool {
+        self.ask_since.is_some() && self.is_in_sync()
     }
 
     /// LIVE, with no bulk query pending.

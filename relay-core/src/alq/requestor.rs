@@ -7,8 +7,8 @@
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use core::time::Duration;
 
+use super::anew::ANOTHER_RELAY;
 use super::bulk::{By, DATA_TIMEOUT, Fetch, Heard, REQUESTED, Wanted, status_text};
 use super::connection::{count, is_error, peer_of};
 use super::input::{CloseReason, ConnectionId, Remote};
@@ -30,10 +30,6 @@ use crate::wire::message::Message;
 
 /// After an answer that will be the same the next time, in idle times.
 pub(super) const LONG_RETRY_FACTOR: u32 = 10;
-/// A base-time went back (ALQ-D-9).
-const CLOCK_SET_BACK: &str = "the peer's clock was set back";
-/// A resume point is not of the clock that it would be sent to.
-const ANOTHER_RELAY: &str = "another relay answers than before";
 
 /// Transaction-ids, none twice in a long while.
 // req: ALQ-4
@@ -53,7 +49,7 @@ pub(crate) struct Requestor {
     pub(super) sessions: BTreeMap<PeerId, Session>,
     pub(super) servers: BTreeMap<ServerId, Fetch>,
     numbers: Numbers,
-    ready: Ready,
+    pub(super) ready: Ready,
     /// Of the message at hand.
     leases: Vec<LqLease>,
 }
@@ -175,7 +171,7 @@ impl Requestor {
     }
 
     /// Whatever is due for an attempt is tried.
-    fn start_due(&mut self, shared: &mut Shared, cx: &mut Context<'_>) {
+    pub(super) fn start_due(&mut self, shared: &mut Shared, cx: &mut Context<'_>) {
         if !shared.is_loaded || shared.is_ending {
             return;
         }
@@ -332,46 +328,12 @@ impl Requestor {
         }
         if let Some(base_time) = answer.base_time {
             session.last_base_time = Some(base_time);
-            if session
-                .skew
-                .hear(cx.now(), shared.clock, base_time)
-                .is_err()
-            {
-                return self.begin_anew(shared, cx, id, CLOCK_SET_BACK);
+            let asked_at = (state == State::QuerySent).then_some(session.asked_at);
+            if let Err(doubt) = session.hear(cx.now(), shared.clock, base_time, asked_at) {
+                return self.doubt(shared, cx, id, doubt);
             }
         }
         self.step(shared, cx, id, event, Some(&answer));
-    }
-
-    /// Nothing is known of the peer's time any more. At once, unless that happens again and again.
-    // req: ALQ-D-9
-    fn begin_anew(
-        &mut self,
-        shared: &mut Shared,
-        cx: &mut Context<'_>,
-        id: ConnectionId,
-        why: &str,
-    ) {
-        let (now, delay) = (cx.now(), self.ready.retry_after(&shared.config));
-        let idle_timeout = shared.config.idle_timeout;
-        if let Some(session) = self.session_on(id) {
-            let peer = session.peer;
-            let is_again = |at: Instant| now.saturating_since(at) < idle_timeout;
-            let delay = match session.begun_anew_at.replace(now) {
-                Some(at) if is_again(at) => delay,
-                _ => Duration::ZERO,
-            };
-            session.close(shared, cx, CloseReason::Local);
-            session.retry_at = Some(now + delay);
-            session.last_error = Some(why.to_string());
-            session.skew = Skew::default();
-            let counters = shared
-                .connections
-                .counters_mut(Remote::Peer(peer), Role::Requestor);
-            counters.statistics.errors += 1;
-            shared.remember(cx, peer, |memory| memory.resume_point = None);
-        }
-        self.start_due(shared, cx);
     }
 
     /// One event of the session on this connection.
@@ -452,10 +414,16 @@ impl Requestor {
         let remote = shared.connections.get(id).map(|it| it.remote);
         match remote {
             Some(Remote::Peer(peer)) => {
-                if let Some(session) = self.sessions.get_mut(&peer) {
-                    let told = (data, base_time);
-                    session.received(shared, cx, &mut self.leases, told, true);
+                let Some(session) = self.sessions.get_mut(&peer) else {
+                    return;
+                };
+                if let (Some(active), Some(base_time)) = (session.connection, base_time)
+                    && let Err(doubt) = session.skew.hear_aside(cx.now(), shared.clock, base_time)
+                {
+                    return self.doubt(shared, cx, active, doubt);
                 }
+                let told = (data, base_time);
+                session.received(shared, cx, &mut self.leases, told, true);
             }
             Some(Remote::Server(server)) => {
                 let Some(fetch) = self.servers.get_mut(&server) else {
@@ -618,7 +586,8 @@ impl Requestor {
         }
         let sessions = self.sessions.values().flat_map(|it| {
             let fetch = it.fetch.as_ref().and_then(|it| it.retry_at);
-            [it.retry_at, fetch, it.away.map(|away| away.ask_at)]
+            let ask_at = it.is_asked_too().then_some(now);
+            [it.retry_at, fetch, ask_at, it.away.map(|away| away.ask_at)]
         });
         let fetches = self.servers.values().map(|it| it.retry_at);
         let retries = sessions.chain(fetches).flatten().min();
@@ -645,7 +614,7 @@ impl Requestor {
         sessions.chain(self.servers.iter().map(|(id, it)| it.progress(*id)))
     }
 
-    fn session_on(&mut self, id: ConnectionId) -> Option<&mut Session> {
+    pub(super) fn session_on(&mut self, id: ConnectionId) -> Option<&mut Session> {
         self.sessions
             .values_mut()
             .find(|it| it.connection == Some(id))
@@ -704,6 +673,7 @@ fn query(shared: &mut Shared, cx: &mut Context<'_>, session: &mut Session, id: C
         start_time: session.start_time,
     };
     let xid = session.xid;
+    session.asked_at = cx.now();
     let sent = shared.send(cx, id, |buffer| query.write(buffer, xid));
     debug_assert!(sent.is_none_or(|it| it.is_ok()), "a DUID fits");
 }

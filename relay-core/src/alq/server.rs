@@ -107,6 +107,20 @@ impl Server {
             .retain(|id, _| config.peers.iter().any(|peer| peer.id == *id));
     }
 
+    /// Start times that peers were told before may mean later moments now, also to a relay that
+    /// begins anew and knows nothing of it: the next catch-up of each tells all that is known.
+    // req: ALQ-D-9, ALQ-D-25
+    pub(crate) fn clock_set_back(&mut self, shared: &mut Shared, cx: &mut Context<'_>) {
+        let peers: Vec<PeerId> = shared.config.peers.iter().map(|peer| peer.id).collect();
+        let since = cx.bindings.history_begin();
+        for peer in peers {
+            self.settling.remove(&peer);
+            shared.remember(cx, peer, |it| {
+                it.unsent_since = earlier(it.unsent_since, since);
+            });
+        }
+    }
+
     /// A peer has connected.
     pub(crate) fn accepted(
         &mut self,

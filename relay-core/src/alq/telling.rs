@@ -544,6 +544,16 @@ impl Server {
         }
     }
 
+    /// Whether some peer was not told of all changes, or is not there to be told.
+    pub(crate) fn is_anybody_behind(&self, shared: &Shared, bindings: &Bindings) -> bool {
+        let is_up_to_date = |telling: &Telling| telling.is_active && !telling.has_more(bindings);
+        let knows_all = |peer| {
+            let mut sessions = self.sessions.values().filter(|it| it.peer == peer);
+            sessions.any(|it| it.telling.front().is_some_and(is_up_to_date))
+        };
+        shared.config.peers.iter().any(|peer| !knows_all(peer.id))
+    }
+
     /// When something will be due.
     pub(crate) fn next_time(
         &self,

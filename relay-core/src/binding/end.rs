@@ -152,16 +152,25 @@ impl Bindings {
         self.end_as(cx, at, action, seen);
     }
 
-    /// Ends one lease that has run out: it had been said before that it would.
+    /// Ends one lease that has run out: it had been said before that it would, but not to everybody
+    /// where some relay was away.
     fn run_out(&mut self, cx: &mut Context<'_>, at: u32) {
-        if let Some(binding) = self.table.binding(at) {
-            let said = End {
-                at: binding.cltt,
-                origin: binding.origin,
-                snooped_by: binding.snooped_by,
-            };
-            self.end_as(cx, at, BindingAction::Expired, said);
+        let Some(binding) = self.table.binding(at) else {
+            return;
+        };
+        let said = End {
+            at: binding.cltt,
+            origin: binding.origin,
+            snooped_by: binding.snooped_by,
+        };
+        let is_ours =
+            binding.snooped_by.is_unspecified() || Some(binding.snooped_by) == self.own_address;
+        let is_untold = self.is_anybody_behind && is_ours;
+        if let Some(history) = self.history.filter(|_| is_untold) {
+            // How long the lease is thought to go on is not known.
+            self.table.note_longer(at, cx.now + history);
         }
+        self.end_as(cx, at, BindingAction::Expired, said);
     }
 
     /// After what is known of the lease.
@@ -199,6 +208,7 @@ impl Bindings {
         binding.valid_until = binding.valid_until.max(outlived.unwrap_or_default());
         match how {
             Some(how) => self.remember(cx, client, &binding, how, end),
+            // Nobody needs it any more, whoever told it. req: ALQ-46
             None => self.record_remove(cx, binding.id),
         }
         match (heir, binding.announced) {

@@ -2,7 +2,9 @@
 //! relay that was away does not bring them back (ALQ-D-26).
 //!
 //! Decides how long; must not know whom it is told. A lease that runs out by itself is not
-//! remembered: every relay sees that by its own clock (ALQ-D-13).
+//! remembered: every relay sees that by its own clock (ALQ-D-13). But it is where another relay may
+//! know of an earlier transaction only, by which the lease goes on: where a later one cut it short,
+//! or where some relay was not told of all changes when it ran out.
 
 use core::net::Ipv6Addr;
 use core::time::Duration;
@@ -95,6 +97,19 @@ impl Endings {
             ended.is_uncertain = false;
             self.timers.disarm(at);
             self.timers.arm(at, forget_at);
+        }
+    }
+
+    /// It is not forgotten before. Whether that is news.
+    pub(crate) fn keep_until(&mut self, at: u32, until: Instant) -> bool {
+        match self.slab.get_mut(at) {
+            Some(ended) if ended.forget_at < until => {
+                ended.forget_at = until;
+                self.timers.disarm(at);
+                self.timers.arm(at, until);
+                true
+            }
+            _ => false,
         }
     }
 

@@ -9,7 +9,8 @@ use relay_common::net::VlanTags;
 use super::client::Place;
 use super::lifecycle::{Step, step};
 use super::refused::{Holder, Refused};
-use super::table::Given;
+use super::replica::{HALF_SECOND, is_same_end};
+use super::table::{Binding, Given};
 use super::{Bindings, Context};
 use crate::effect::BindingAction;
 use crate::error::Notice;
@@ -142,6 +143,13 @@ impl Bindings {
         if source.told.is_some() {
             return given;
         }
+        if let Some(known) = self.told_already(cx, source.duid, lease, given.at) {
+            return Given {
+                cltt: known.cltt,
+                snooped_by: known.snooped_by,
+                ..given
+            };
+        }
         let ended = self.endings.find(lease.prefix, source.duid);
         let ended_at = ended.and_then(|at| Some(self.endings.get(at)?.ended_at));
         let owner = self.table.owner(lease.prefix);
@@ -152,6 +160,23 @@ impl Bindings {
             cltt: self.time_after(cx, lease.prefix, source.duid, known),
             ..given
         }
+    }
+
+    /// The record of another relay that heard the same Reply and told of it first. It stays that record: under a
+    /// second of its own, the next one, it would outlive a Release that the other hears meanwhile.
+    // req: ALQ-D-11
+    fn told_already(
+        &self,
+        cx: &Context<'_>,
+        duid: &[u8],
+        lease: &Lease,
+        at: Instant,
+    ) -> Option<&Binding> {
+        let known = self.table.find_of_duid(lease.prefix, duid)?;
+        let known = self.table.binding(known)?;
+        let is_told = !known.snooped_by.is_unspecified() && known.cltt + HALF_SECOND > cx.now;
+        let until = at.plus_lifetime(lease.valid_secs);
+        (is_told && is_same_end(known.valid_until, until)).then_some(known)
     }
 
     /// A lease of this client that was known on another link, or of another IA: it has moved here.

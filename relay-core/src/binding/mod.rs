@@ -33,6 +33,7 @@ mod replica_tests;
 mod tests;
 
 use alloc::vec::Vec;
+use core::net::Ipv6Addr;
 use core::time::Duration;
 
 use relay_common::net::VlanTags;
@@ -65,6 +66,10 @@ pub(crate) struct Bindings {
     sequels: Sequels,
     /// How long removals are remembered at least; `None`: nobody asks for them.
     history: Option<Duration>,
+    /// As others know us ([`LeasequeryConfig::own_address`]).
+    own_address: Option<Ipv6Addr>,
+    /// Some relay that asks us does not know of all that has changed here.
+    is_anybody_behind: bool,
     /// All changes from here on are known.
     history_begin: Instant,
     refused: RefusedLeases,
@@ -101,6 +106,8 @@ impl Bindings {
             endings: Endings::new(key),
             sequels: Sequels::default(),
             history: history(&config.leasequery),
+            own_address: config.leasequery.own_address,
+            is_anybody_behind: true,
             history_begin: Instant::default(),
             refused: RefusedLeases::default(),
             policy: Policy::new(&config.routes),
@@ -127,11 +134,17 @@ impl Bindings {
         self.limits = config.limits;
         self.peers.clone_from(&config.leasequery.peers);
         self.history = history(&config.leasequery);
+        self.own_address = config.leasequery.own_address;
         self.look_again(false);
     }
 
     pub(crate) const fn set_observed(&mut self, observed: bool) {
         self.observed = observed;
+    }
+
+    /// Whether some relay that asks us does not know of all that has changed here.
+    pub(crate) const fn set_anybody_behind(&mut self, is_anybody_behind: bool) {
+        self.is_anybody_behind = is_anybody_behind;
     }
 
     /// How many leases were cleared since the last call.
@@ -144,7 +157,7 @@ impl Bindings {
         &self,
         access: AccessId,
         vlans: VlanTags,
-        address: core::net::Ipv6Addr,
+        address: Ipv6Addr,
     ) -> Option<&Client> {
         let at = self.table.client_at(access, vlans, address)?;
         self.table.client(at)

@@ -68,6 +68,16 @@ impl Bindings {
         }
     }
 
+    /// Somebody thinks that the lease goes on for so long: the removal is remembered as long.
+    // req: ALQ-D-26
+    pub(super) fn remember_until(&mut self, cx: &mut Context<'_>, at: u32, until: Instant) {
+        if self.endings.keep_until(at, until)
+            && let Some(id) = self.endings.get(at).map(|it| it.id)
+        {
+            self.record_ended(cx, id, at);
+        }
+    }
+
     /// A lease is there (again): that it had ended once is over.
     pub(super) fn forget_ending_of(&mut self, cx: &mut Context<'_>, at: u32) {
         if self.endings.len() == 0 {

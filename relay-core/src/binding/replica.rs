@@ -4,14 +4,27 @@
 //! (ALQ-D-4), and that it is treated as a lease from a Reply in all else. Must not know messages or
 //! sessions.
 //!
-//! A record is one second, one relay that snooped it, and whether the lease goes on. Records of one
-//! lease (a DUID's address or prefix) are in one order for all relays, so whoever has seen the same
-//! records, in whatever order and however often, holds the same. The order has no tolerance: what
-//! "about the same time" means is not transitive, and three records would be sorted by the order in
-//! which they came. Seconds are compared as the snooping relay told them, converted by whole seconds,
-//! so that all relays compare the same numbers.
+//! A record is what can be told of a lease (a DUID's address or prefix): a transaction, by its second
+//! and by the relay that snooped it, and whether the lease goes on. Transactions of one lease are in
+//! one order for all relays: the later second is the greater, in one second the higher address. It
+//! is total, and what a relay knows of a lease only ever rises in it:
+//!
+//! - What a relay sees of a lease bears a later second than what it knew of it ([`super::sequel`]).
+//!   But a Reply of which another relay has told already stays the record of that one ([`super::learn`]).
+//! - A lease that has run out stays in the second of its transaction, as what it was.
+//!
+//! So whoever has been told the same, in whatever order and however often, holds the same: the
+//! greatest. Of one transaction, the later told is the newer state of it: it goes on, then it has
+//! ended. Whether a lease goes on has no part in the order, or a lease would fall in it when it
+//! runs out: what is told of that is a removal like others, and relays that had held it for the
+//! greatest would take back a smaller one that others still hold, each at another time.
+//!
+//! The order has no tolerance: what "about the same time" means is not transitive, and three
+//! records would be sorted by the order in which they came. Seconds are compared as the snooping
+//! relay told them, converted by whole seconds, so that all relays compare the same numbers.
 
 use core::net::Ipv6Addr;
+use core::time::Duration;
 
 use super::client::{Duid, Place};
 use super::ended::{End, Ended, forget_at};
@@ -42,11 +55,24 @@ pub(crate) struct Replica<'a> {
     pub(crate) origin: Origin,
     /// The relay that read it from a Reply, by its own address too.
     pub(crate) snooped_by: Ipv6Addr,
+    /// Its second went through the clocks of more than one other relay, which differ from ours.
+    pub(crate) is_rounded: bool,
     /// DUID and address of the server, where that is who tells it.
     pub(crate) server: Option<(&'a [u8], Ipv6Addr)>,
     /// Where the client is; `None` where that is not told.
     pub(crate) whereabouts: Option<Whereabouts>,
 }
+
+/// Times are told in whole seconds; the middle of one stays in it when clocks are slewed.
+pub(crate) const HALF_SECOND: Duration = Duration::from_millis(500);
+
+/// Whether two ends are one, but for the way of a message and parts of seconds.
+pub(super) fn is_same_end(one: Instant, other: Instant) -> bool {
+    one.max(other).saturating_since(one.min(other)).as_secs() <= 2
+}
+
+/// Seconds by which the time of one record may differ that came by two ways.
+const ROUNDED_SECS: i32 = 3;
 
 /// Where a client is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,30 +112,32 @@ pub(crate) struct Frame {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Stamp {
     secs: LqTime,
-    is_active: bool,
     snooped_by: Ipv6Addr,
 }
 
 impl Stamp {
-    /// Whether this one, which came later, replaces `known`: the newer transaction; in one second,
-    /// of one relay what came last, of several an active lease rather than a removal, then the
-    /// higher address.
+    /// Whether this one, which came later, replaces `known`: the newer transaction, in one second
+    /// that of the higher address, and of the same what came last.
     // req: ALQ-D-11, ALQ-D-14, ALQ-44, LQ-28, LQ-29
     fn replaces(&self, known: &Self) -> bool {
-        if self.secs != known.secs {
-            return self.secs.is_after(known.secs);
+        match self.secs == known.secs {
+            true => self.snooped_by >= known.snooped_by,
+            false => self.secs.is_after(known.secs),
         }
-        self.snooped_by == known.snooped_by
-            || (self.is_active, self.snooped_by) > (known.is_active, known.snooped_by)
+    }
+
+    /// Whether this one is `known` but for seconds that were converted from clock to clock. Else a
+    /// record that relays tell each other again and again would grow younger each time.
+    fn is_echo_of(&self, known: &Self) -> bool {
+        self.snooped_by == known.snooped_by && self.secs.secs_since(known.secs) <= ROUNDED_SECS
     }
 }
 
 impl Frame {
-    fn stamp(&self, cltt: Instant, is_active: bool, snooped_by: Ipv6Addr) -> Stamp {
+    fn stamp(&self, cltt: Instant, snooped_by: Ipv6Addr) -> Stamp {
         let own = self.own_address.filter(|_| snooped_by.is_unspecified());
         Stamp {
             secs: self.clock.lq_time(cltt),
-            is_active,
             snooped_by: own.unwrap_or(snooped_by),
         }
     }
@@ -122,7 +150,7 @@ impl Bindings {
     }
 
     /// Takes over what is told of a lease. The same may come again and again (ALQ-D-23).
-    // req: ALQ-D-23
+    // req: ALQ-31, ALQ-D-23
     pub(crate) fn take(
         &mut self,
         cx: &mut Context<'_>,
@@ -137,20 +165,27 @@ impl Bindings {
         let known = self.table.find_of_duid(prefix, told.duid);
         let ended = self.endings.find(prefix, told.duid);
         let is_active = told.lease.valid_secs > 0;
-        let stamp = frame.stamp(told.cltt, is_active, told.snooped_by);
+        let stamp = frame.stamp(told.cltt, told.snooped_by);
         let binding = known.and_then(|at| self.table.binding(at));
         let ending = ended.and_then(|at| self.endings.get(at));
         let before = match (binding, ending) {
-            (Some(it), _) => Some(frame.stamp(it.cltt, true, it.snooped_by)),
-            // What has run out was active in its transaction.
-            (None, Some(it)) => {
-                let was_active = it.how == Ending::Expired;
-                Some(frame.stamp(it.ended_at, was_active, it.snooped_by))
-            }
+            (Some(it), _) => Some(frame.stamp(it.cltt, it.snooped_by)),
+            (None, Some(it)) => Some(frame.stamp(it.ended_at, it.snooped_by)),
             (None, None) => None,
         };
         if before.is_some_and(|before| !stamp.replaces(&before)) {
+            if is_active {
+                self.note_believed(cx, known, ended, told.until());
+            }
             return Outcome::Stale;
+        }
+        let is_echo = told.is_rounded && before.is_some_and(|before| stamp.is_echo_of(&before));
+        let is_said = match known {
+            Some(at) => is_active && self.is_known(cx, at, told),
+            None => !is_active,
+        };
+        if is_echo && is_said {
+            return Outcome::Known;
         }
         let outcome = match (is_active, known) {
             // req: ALQ-D-1
@@ -183,6 +218,28 @@ impl Bindings {
         outcome
     }
 
+    /// Somebody who is behind thinks that a lease goes on for so long: if it ends before, that is
+    /// remembered for as long.
+    // req: ALQ-D-26
+    fn note_believed(
+        &mut self,
+        cx: &mut Context<'_>,
+        known: Option<u32>,
+        ended: Option<u32>,
+        until: Instant,
+    ) {
+        match (known, ended) {
+            (Some(at), _) => {
+                let binding = self.table.binding(at);
+                if binding.is_some_and(|it| it.valid_until < until) {
+                    self.table.note_longer(at, until);
+                }
+            }
+            (None, Some(at)) if until != Instant::NEVER => self.remember_until(cx, at, until),
+            (None, _) => {}
+        }
+    }
+
     /// Whether nothing would change but parts of a second.
     fn is_known(&self, cx: &Context<'_>, at: u32, told: &Replica<'_>) -> bool {
         let Some(binding) = self.table.binding(at) else {
@@ -198,14 +255,11 @@ impl Bindings {
             .lease
             .ia
             .is_none_or(|ia| (ia.ia_type, ia.iaid) == (binding.ia_type, binding.iaid));
-        let until = told.until();
-        let (early, late) = (
-            until.min(binding.valid_until),
-            until.max(binding.valid_until),
-        );
-        is_there
-            && is_ia
-            && late.saturating_since(early).as_secs() <= 2
+        // What we heard ourselves is not less known for how others heard it; and whom we have not told of
+        // it yet, we still have to.
+        let is_heard = binding.origin == Origin::Snooped;
+        (is_heard || is_there && is_ia)
+            && is_same_end(told.until(), binding.valid_until)
             && binding.valid_until > cx.now
     }
 

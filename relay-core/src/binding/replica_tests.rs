@@ -37,6 +37,8 @@ struct Desk {
     out: Outbox,
     hold: Hold,
     own: Ipv6Addr,
+    /// What it hears comes by way of other clocks.
+    is_rounded: bool,
 }
 
 /// What one relay tells of one lease at one second.
@@ -98,6 +100,7 @@ impl Desk {
             out: Outbox::default(),
             hold: Hold::new(),
             own: address(n),
+            is_rounded: false,
         }
     }
 
@@ -139,6 +142,7 @@ impl Desk {
             own_address: Some(self.own),
         };
         let duid = duid(record.client);
+        let is_rounded = self.is_rounded;
         self.act(now, |bindings, cx| {
             let told = Replica {
                 duid: &duid,
@@ -147,6 +151,7 @@ impl Desk {
                 cltt: second(record.second) + HALF,
                 origin: Origin::ActiveLeasequery(PeerId(0)),
                 snooped_by: address(record.snooper),
+                is_rounded,
                 server: None,
                 whereabouts: Some(Whereabouts {
                     place: place(record.client),
@@ -404,4 +409,61 @@ fn alq_d_11_release_in_the_second_of_the_reply_bears_the_next_one() {
     assert_eq!(ended_at, second(4) + HALF);
     assert_eq!(relay.bindings.next_time(second(3)), Some(second(4) + HALF));
     assert_eq!(relay.take(second(5), reply), Outcome::Stale);
+}
+
+/// A relay that was away may know of an earlier and longer life of a lease that ran out here; one that
+/// was told all along knows better. req: ALQ-D-13, ALQ-D-26
+#[test]
+fn alq_d_13_expiry_is_remembered_while_somebody_cannot_know_of_it() {
+    for (is_anybody_behind, outcome) in [(true, Outcome::Stale), (false, Outcome::Created)] {
+        let mut relay = Desk::new(0);
+        relay.bindings.set_anybody_behind(is_anybody_behind);
+        let short = Record {
+            snooper: 0,
+            second: 3,
+            client: 1,
+            prefix: 0,
+            secs: 5,
+        };
+        relay.snoop(short);
+        relay.act(second(10), |bindings, cx| bindings.expire(cx));
+
+        let longer = Record {
+            snooper: 1,
+            second: 2,
+            secs: 100,
+            ..short
+        };
+        assert_eq!(relay.take(second(11), longer), outcome);
+    }
+}
+
+/// What others say of a record by clocks that are not ours does not make it younger.
+/// req: ALQ-D-11, ALQ-D-23
+#[test]
+fn alq_d_11_record_that_comes_back_by_another_clock_is_known() {
+    let mut relay = Desk::new(0);
+    let removal = Record {
+        snooper: 1,
+        second: 3,
+        client: 1,
+        prefix: 0,
+        secs: 0,
+    };
+    relay.take(second(3), removal);
+
+    relay.is_rounded = true;
+    let echo = Record {
+        second: 4,
+        ..removal
+    };
+    assert_eq!(relay.take(second(5), echo), Outcome::Known);
+
+    let granted = Record {
+        snooper: 0,
+        second: 4,
+        secs: 100,
+        ..removal
+    };
+    assert_eq!(relay.take(second(5), granted), Outcome::Created);
 }
