@@ -13,7 +13,7 @@
 //! ```
 //! Must not know what the right effects are.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use relay_core::alq::LeasequeryEffect;
 use relay_core::config::{Access, LeasequeryConfig, Limits, RelayConfig, RoutePolicy, Server};
 use relay_core::effect::{Effect, NeighborChange, RouteChange};
 use relay_core::input::{Clear, ClientDatagram, Input, RouteOutcome, RouteRefusal, ServerDatagram};
+use relay_core::record::RecordChange;
 use relay_core::relay::Relay;
 use relay_core::time::Instant;
 use relay_core::types::{AccessId, IfIndex, Prefix, ServerId};
@@ -106,6 +107,8 @@ pub struct Bench {
     pub route_changes: Vec<RouteChange>,
     /// What is to be done with connections, in order, until it is taken.
     pub leasequery: VecDeque<(LeasequeryEffect, Vec<u8>)>,
+    /// Numbers of the records that a store would hold, where the relay tells of them.
+    pub stored: BTreeSet<u64>,
     waiting: Vec<(Prefix, u64)>,
     last_forward: Option<Vec<u8>>,
     xid: u32,
@@ -199,6 +202,7 @@ impl Bench {
             seen: Vec::new(),
             route_changes: Vec::new(),
             leasequery: VecDeque::new(),
+            stored: BTreeSet::new(),
             waiting: Vec::new(),
             last_forward: None,
             xid: 0x00ab_0000,
@@ -466,6 +470,17 @@ impl Bench {
                     _ => Vec::new(),
                 };
                 self.leasequery.push_back((effect, bytes));
+            }
+            match effect {
+                Effect::Record {
+                    change: RecordChange::Put(key),
+                    ..
+                } => drop(self.stored.insert(key.id)),
+                Effect::Record {
+                    change: RecordChange::Remove { id },
+                    ..
+                } => drop(self.stored.remove(&id)),
+                _ => {}
             }
             if let Effect::Route(change) = effect {
                 self.route_changes.push(change);

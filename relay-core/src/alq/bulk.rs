@@ -309,7 +309,7 @@ impl Fetch {
                 self.reply(shared, cx, numbers, id, &answer)
             }
             (State::Receiving, iana::LEASEQUERY_DATA) if is_ours => {
-                // req: BLQ-27
+                // req: BLQ-27, BLQ-30
                 match answer.client_data {
                     Some(data) => Heard::Client(data, answer.base_time),
                     None => Heard::Nothing,

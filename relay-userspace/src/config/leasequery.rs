@@ -16,6 +16,7 @@ use super::{ActiveLeasequerySection, Config, PeerSection, TlsSection, values};
 use crate::leasequery::tls::{File, Tls};
 
 /// RFC 7653 §3.
+// req: BLQ-1
 const PORT: u16 = 547;
 /// Values below the defaults SHOULD NOT be used (RFC 7653 §6.4): key and default in seconds.
 const TIMERS: [(&str, u32); 3] = [
@@ -106,6 +107,7 @@ fn peer(table: &Table<'_>, allow_insecure: bool) -> Option<(Peer, PeerSection)> 
     let name = table.required("name", values::NAME, values::name);
     let address = table.required("address", values::OWN_ADDRESS, values::own_address);
     let port = table.integer("port", 1..=u16::MAX, PORT);
+    // req: ALQ-19, ALQ-49
     let is_secure = table.choice("tls", &[("required", true), ("off", false)], true);
     if !is_secure && !allow_insecure {
         // req: ALQ-48

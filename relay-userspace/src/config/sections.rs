@@ -84,6 +84,7 @@ pub(super) fn server(table: Table<'_>) -> Option<Server> {
     let port = table.integer("port", 1..=u16::MAX, 547);
     let interface = table.parsed("interface", values::INTERFACE, values::interface);
     let bulk_leasequery = table.boolean("bulk_leasequery", false);
+    // req: BLQ-3
     if bulk_leasequery && address.as_ref().is_some_and(|it| it.value.is_multicast()) {
         let message = "`bulk_leasequery` asks one server, not a group".to_owned();
         let expected = "false, or a `[[server]]` with a unicast address";

@@ -182,3 +182,58 @@ told! {
 fn empty_file_is_told_what_it_needs() {
     insta::assert_snapshot!(told(""));
 }
+
+/// Where nothing else is said: TCP 547 here and there, and at servers.
+/// req: ALQ-2, BLQ-1 (RFC 7653 §3, RFC 5460 §5.6)
+#[test]
+fn alq_2_leasequery_is_on_port_547_unless_another_is_named() {
+    let config = |text: &str| check(text).expect("it is sound").config;
+
+    let default = config(&format!("{SMALLEST}{PEER}"));
+    assert_eq!(
+        default.active_leasequery.listen,
+        ["[::]:547".parse().unwrap()]
+    );
+    assert_eq!(default.active_leasequery.peers[0].port, 547);
+    assert_eq!(default.servers[0].port, 547);
+
+    let listen = "[active_leasequery]\nlisten = [\"[2001:db8:ff::1]:5470\"]\n";
+    let other = config(&format!("{listen}{SMALLEST}{PEER}port = 5471\n"));
+    assert_eq!(
+        other.active_leasequery.listen,
+        ["[2001:db8:ff::1]:5470".parse().unwrap()]
+    );
+    assert_eq!(other.active_leasequery.peers[0].port, 5471);
+}
+
+/// Both modes are there, and clear text takes two steps, each of which alone is none.
+/// req: ALQ-48, ALQ-49, ALQ-19 (RFC 7653 §8.2, §9.1)
+#[test]
+fn alq_48_clear_text_takes_two_steps() {
+    let is_secure = |allow: &str, tls: &str| {
+        let text = format!("[active_leasequery]\n{allow}{SMALLEST}{PEER}{tls}");
+        let config = check(&text).ok()?.config;
+        Some(config.active_leasequery.peers[0].is_secure)
+    };
+    let (allow, off) = ("allow_insecure = true\n", "tls = \"off\"\n");
+
+    assert_eq!(is_secure("", ""), Some(true));
+    assert_eq!(is_secure(allow, ""), Some(true));
+    assert_eq!(is_secure("", off), None, "refused");
+    assert_eq!(is_secure(allow, off), Some(false));
+}
+
+/// Who asks or answers is named by a unicast address. req: BLQ-3 (RFC 5460 §3)
+#[test]
+fn blq_3_peers_and_servers_that_are_asked_have_unicast_addresses() {
+    let group = "address = \"ff05::1:3\"\ninterface = \"core0\"\n";
+
+    for asked in [
+        format!("[[active_leasequery.peer]]\nname = \"r2\"\n{group}"),
+        "[[active_leasequery.peer]]\nname = \"r2\"\naddress = \"ff05::1:3\"\n".to_owned(),
+        format!("[[server]]\n{group}bulk_leasequery = true\n"),
+    ] {
+        assert!(check(&format!("{SMALLEST}{asked}")).is_err(), "{asked}");
+    }
+    assert!(check(&format!("{SMALLEST}[[server]]\n{group}")).is_ok());
+}

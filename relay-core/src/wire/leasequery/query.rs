@@ -156,6 +156,7 @@ impl<'a> Fields<'a> {
             iana::OPTION_LQ_END_TIME => {
                 self.end_time = self.end_time.or(Some(read_time(option)?));
             }
+            // Option 11 (Authentication) too: it proves nothing here. req: ALQ-16
             _ => {}
         }
         Ok(())
