@@ -6,6 +6,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::input::{LeasequeryEffect, Remote};
@@ -71,13 +72,27 @@ impl Attempts {
 #[derive(Debug)]
 pub(crate) struct Ready {
     shown: Readiness,
+    /// What is shown was made of this.
+    standing: Option<Standing>,
     /// Nobody was waited for before.
     carrier_since: Option<Instant>,
+}
+
+/// All that a reason depends on. To look comes after every input, a million times while as many routes are
+/// written, and words cost more than the rest of that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Standing {
+    is_loaded: bool,
+    is_by_timeout: bool,
+    waiting: Option<(Remote, SessionState)>,
+    /// To a sixteenth.
+    routes_to_come: usize,
 }
 
 impl Default for Ready {
     fn default() -> Self {
         Self {
+            standing: None,
             shown: Readiness {
                 is_ready: false,
                 is_by_timeout: false,
@@ -98,6 +113,7 @@ impl Ready {
     pub(crate) fn begin_anew(&mut self, now: Instant) {
         self.shown.is_ready = false;
         self.shown.is_by_timeout = false;
+        self.standing = None;
         self.carrier_since = self.carrier_since.map(|_| now);
     }
 
@@ -143,7 +159,7 @@ impl Ready {
         &mut self,
         shared: &Shared,
         cx: &mut Context<'_>,
-        progress: impl Iterator<Item = Progress>,
+        progress: impl Iterator<Item = Progress> + Clone,
         routes_to_come: usize,
     ) {
         if self.shown.is_ready || shared.is_ending {
@@ -152,33 +168,40 @@ impl Ready {
         let now = cx.now();
         let config = &shared.config;
         let is_given_up = |it: &Progress| self.given_up_at(config, it).is_some_and(|at| at <= now);
-        let mut names: Option<String> = None;
-        let (mut waiting, mut is_by_timeout) = (None, false);
-        for it in progress {
-            let name = name_of(it.remote);
-            match (it.is_in_sync, is_given_up(&it)) {
-                (true, _) => {
-                    names = Some(names.map_or(name.clone(), |names| format!("{names}, {name}")));
-                }
-                (false, true) => is_by_timeout = true,
-                (false, false) => waiting = waiting.or(Some((name, it.state))),
+        let mut standing = Standing {
+            is_loaded: shared.is_loaded,
+            is_by_timeout: false,
+            waiting: None,
+            routes_to_come: roughly(routes_to_come),
+        };
+        for it in progress.clone().filter(|it| !it.is_in_sync) {
+            match is_given_up(&it) {
+                true => standing.is_by_timeout = true,
+                false => standing.waiting = standing.waiting.or(Some((it.remote, it.state))),
             }
         }
+        if self.standing.replace(standing) == Some(standing) {
+            return;
+        }
+        let Standing {
+            waiting,
+            is_by_timeout,
+            ..
+        } = standing;
+        let in_sync = progress.filter(|it| it.is_in_sync);
+        let names: Vec<String> = in_sync.map(|it| name_of(it.remote)).collect();
         let (is_ready, reason) = match (shared.is_loaded, waiting, routes_to_come) {
             (false, ..) => (false, "waiting for the store".to_string()),
-            (true, Some((name, state)), _) => {
+            (true, Some((remote, state)), _) => {
+                let name = name_of(remote);
                 (false, format!("waiting for {name}: {}", state.name()))
             }
             (true, None, 0) if is_by_timeout => (
                 true,
                 "ready_timeout has passed: bindings of a peer or server may be missing".to_string(),
             ),
-            (true, None, 0) => (
-                true,
-                names.map_or("no peer is configured".to_string(), |names| {
-                    format!("in sync with {names}")
-                }),
-            ),
+            (true, None, 0) if names.is_empty() => (true, "no peer is configured".to_string()),
+            (true, None, 0) => (true, format!("in sync with {}", names.join(", "))),
             (true, None, routes) => (false, format!("{routes} routes to write")),
         };
         let shown = Readiness {
@@ -194,10 +217,28 @@ impl Ready {
     }
 }
 
+/// Never none of some.
+fn roughly(routes: usize) -> usize {
+    let unit = 1 << routes.checked_ilog2().unwrap_or(0).saturating_sub(4);
+    routes / unit * unit
+}
+
 /// The shell puts names in.
 fn name_of(remote: Remote) -> String {
     match remote {
         Remote::Peer(peer) => format!("{{{}}}", peer.0),
         Remote::Server(server) => format!("{{s{}}}", server.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_to_come_are_told_anew_where_a_sixteenth_is_done_and_one_by_one_in_the_end() {
+        let told = [0, 1, 31, 33, 990_000, 1_000_000].map(roughly);
+
+        assert_eq!(told, [0, 1, 31, 32, 983_040, 983_040]);
     }
 }

@@ -1,5 +1,5 @@
 //! What was noticed and somebody has to look at: told in the log, however often it happens at most
-//! once a minute for each interface (SNP-35, SNP-40, RLY-92). Looks at what was counted; the relay
+//! once a minute for each interface (SNP-35, SNP-40, RLY-92, ALQ-D-4). Looks at what was counted; the relay
 //! path logs nothing.
 
 use std::collections::BTreeMap;
@@ -28,6 +28,11 @@ const fn meaning(notice: Notice) -> Option<&'static str> {
         }
         Notice::ForeignRelease => {
             "a RELEASE or DECLINE for a lease of somebody else was relayed without effect"
+        }
+        // req: ALQ-D-4
+        Notice::LeaseUnmapped => {
+            "a peer or server told of a lease on a link that no access interface is on: it has no route \
+             until the link is in the peer's `links`"
         }
         Notice::ServerUnicast => {
             "a server lets clients unicast: renewals that pass this relay by are not learned"

@@ -98,7 +98,7 @@ impl RelayThread {
             .leasequery
             .hear(&mut self.relay, boot_now(), told, is_crowded);
         // Orders first: leave to read stands behind those that change what is read.
-        self.flush();
+        self.flush_at(self.leasequery.pace());
         if reads_on {
             self.leasequery.read_on(connection);
         }

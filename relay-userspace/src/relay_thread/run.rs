@@ -345,8 +345,12 @@ impl RelayThread {
         if self.is_crowded() {
             return false;
         }
-        if let Some(connection) = self.leasequery.give_waiting(&mut self.relay, now) {
+        if self.leasequery.is_waiting() {
+            // Routes that a Reply waits for.
             self.flush();
+        }
+        if let Some(connection) = self.leasequery.give_waiting(&mut self.relay, now) {
+            self.flush_at(self.leasequery.pace());
             self.leasequery.read_on(connection);
         }
         self.leasequery.is_waiting()
@@ -357,7 +361,7 @@ impl RelayThread {
         self.flush_at(routes::Pace::Now);
     }
 
-    fn flush_at(&mut self, pace: routes::Pace) {
+    pub(super) fn flush_at(&mut self, pace: routes::Pace) {
         let exits = Exits {
             access: &self.sockets.access,
             frames: &self.sockets.frames,

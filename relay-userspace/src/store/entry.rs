@@ -178,7 +178,6 @@ pub(super) fn begins_commit(body: &[u8]) -> bool {
 pub(super) struct Entries {
     pub(super) bytes: Vec<u8>,
     body: Vec<u8>,
-    pub(super) count: u64,
     begins: bool,
 }
 
@@ -186,7 +185,6 @@ impl Entries {
     /// Starts a commit: the next entry bears the mark.
     pub(super) fn begin_commit(&mut self) {
         self.bytes.clear();
-        self.count = 0;
         self.begins = true;
     }
 
@@ -217,7 +215,6 @@ impl Entries {
         }
         let checksum = checksum(salt, length, &self.bytes[at + OVERHEAD..]);
         self.bytes[at + 4..at + 8].copy_from_slice(&checksum.to_be_bytes());
-        self.count += 1;
     }
 }
 

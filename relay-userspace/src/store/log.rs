@@ -108,12 +108,12 @@ impl Log {
         self.rewrite.is_some()
     }
 
-    /// Makes what `fill` adds durable; its entries and bytes. After an error nothing of it counts.
+    /// Makes what `fill` adds durable; its bytes. After an error nothing of it counts.
     pub(super) fn commit(
         &mut self,
         facts: &Facts,
         fill: impl FnOnce(&mut Commit<'_>),
-    ) -> io::Result<(u64, u64)> {
+    ) -> io::Result<u64> {
         let result = self.try_commit(facts, fill);
         if result.is_err() {
             self.abandon();
@@ -121,11 +121,7 @@ impl Log {
         result
     }
 
-    fn try_commit(
-        &mut self,
-        facts: &Facts,
-        fill: impl FnOnce(&mut Commit<'_>),
-    ) -> io::Result<(u64, u64)> {
+    fn try_commit(&mut self, facts: &Facts, fill: impl FnOnce(&mut Commit<'_>)) -> io::Result<u64> {
         if self
             .current
             .as_ref()
@@ -154,7 +150,7 @@ impl Log {
         // A large commit, as in a rewrite, must not keep its memory for ever.
         self.entries.bytes.clear();
         self.entries.bytes.shrink_to(1 << 20);
-        Ok((self.entries.count, bytes))
+        Ok(bytes)
     }
 
     /// Begins a segment. It gets its name when its header and the facts are on disk, so that a file

@@ -289,12 +289,15 @@ impl Writer {
         let present = self.times.present_fact();
         let (pending, last_of) = (&self.pending, &self.last_of);
         let next_id = Facts::next_id_fact(self.reserved_id);
+        let mut changes = 0;
         let result = self.log.commit(&self.facts, |commit| {
             let bodies = pending.iter().flat_map(Batch::bodies);
             for (index, body) in (0_u32..).zip(bodies) {
+                let id = id_of(body);
                 let is_last = |id| last_of.get(&id).is_none_or(|last| *last == index);
-                if id_of(body).is_none_or(is_last) {
+                if id.is_none_or(is_last) {
                     commit.push_encoded(body);
+                    changes += u64::from(id.is_some());
                 }
             }
             let (key, value) = (&*present.0, &*present.1);
@@ -305,15 +308,15 @@ impl Writer {
             }
         });
         match result {
-            Ok((entries, bytes)) => self.committed(started, entries, bytes),
+            Ok(bytes) => self.committed(started, changes, bytes),
             Err(error) => self.fail(&error),
         }
     }
 
-    fn committed(&mut self, started: Instant, entries: u64, bytes: u64) {
+    fn committed(&mut self, started: Instant, changes: u64, bytes: u64) {
         let counters = &self.status.counters;
         count(&counters.commits, 1);
-        count(&counters.records, entries);
+        count(&counters.records, changes);
         count(&counters.bytes, bytes);
         self.status.commit_times.add(started.elapsed());
         self.last_commit = Instant::now();

@@ -27,6 +27,8 @@ pub struct Load {
     pub relay_mac: [u8; 6],
     /// How long to offer it, in milliseconds.
     pub milliseconds: u64,
+    /// Sleeps where nothing is to be done, and so needs no CPU for itself; times then include being woken.
+    pub naps: bool,
 }
 
 fn main() -> Result<()> {
@@ -51,6 +53,7 @@ fn main() -> Result<()> {
         unasked: number("unasked")?,
         relay_mac: mac(text("relay_mac")?)?,
         milliseconds: number("milliseconds")?,
+        naps: words.get("naps").is_some_and(|naps| naps == "1"),
     };
     ensure!(
         load.clients > 0 && load.clients <= frames::MAX_CLIENTS,

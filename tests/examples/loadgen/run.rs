@@ -17,6 +17,9 @@ const TIMES: usize = 1 << 16;
 /// So many are kept of each kind.
 const TIMES_MAX: usize = 1 << 20;
 
+/// Messages are due up to so much later.
+const NAP: Duration = Duration::from_micros(500);
+
 #[derive(Default)]
 struct Counts {
     renews_sent: u64,
@@ -89,7 +92,9 @@ pub fn run(load: &Load, access: Packet, core: Packet, cpu: &Watch) -> Result<Str
             due(load.solicits) - run.counts.solicits_sent.min(due(load.solicits)),
         );
         run.offer_unasked(due(load.unasked) - run.counts.unasked_sent.min(due(load.unasked)));
-        run.serve();
+        if run.serve() == 0 && load.naps {
+            Packet::wait([&run.access, &run.core], NAP);
+        }
     }
     let window = start.elapsed();
     let answered_in_window = run.counts.replies + run.counts.advertises;

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Error;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 /// Frames per system call.
 pub const BATCH: usize = 64;
@@ -105,6 +106,21 @@ impl Packet {
             )
         };
         usize::try_from(sent).unwrap_or(0)
+    }
+
+    /// Until a frame waits at one of both, or so long.
+    pub fn wait(both: [&Self; 2], time: Duration) {
+        let mut fds = both.map(|it| libc::pollfd {
+            fd: it.socket.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        });
+        let time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: i64::from(time.subsec_nanos()),
+        };
+        // SAFETY: the pointers and the length describe `fds` and `time`; no signal mask is given.
+        unsafe { libc::ppoll(fds.as_mut_ptr(), 2, &raw const time, std::ptr::null()) };
     }
 
     /// Gives every frame that waits, up to one batch, to `each`; returns how many there were.

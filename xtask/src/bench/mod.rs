@@ -1,5 +1,6 @@
 //! `cargo xtask bench NAME`: what is measured, and the help for it. Knows no networking.
 
+mod alq;
 pub mod goals;
 mod load;
 mod network;
@@ -12,6 +13,8 @@ mod routes;
 mod store;
 
 use std::process::ExitCode;
+
+pub use report::median;
 
 const USAGE: &str = "\
 usage: cargo xtask bench relay [--rounds N] [--clients N] [--rate N]... [--relay NAME]... [--mix PERCENT]
@@ -34,6 +37,16 @@ usage: cargo xtask bench relay [--rounds N] [--clients N] [--rate N]... [--relay
   system calls a message, memory of 100,000 bindings, and the time to show them while it relays.
 
   twinrelay is taken from TWINRELAY_BINARY, or built with --release.
+
+usage: cargo xtask bench alq [--rounds N] [--bindings N]... [--part NAME]...
+
+  A relay that starts empty beside a twin that serves it over TLS: until all bindings are in its table, on disk and as
+  routes, beside a bare sender of netlink messages; what serving does to the twin's relaying; how soon a new lease is
+  a route at the other relay; what a peer that does not read costs.
+
+  --rounds N         medians are taken over them (3)
+  --bindings N       may be repeated (100000, 1000000)
+  --part NAME        only this one; may be repeated: catch-up, live, silent
 
 usage: cargo xtask bench restart [--clients N]
 
@@ -70,6 +83,7 @@ pub fn main(args: &[String]) -> ExitCode {
     let result = match args.next().as_deref() {
         Some("relay") => relay::Options::parse(args).and_then(|options| relay::run(&options)),
         Some("routes") => routes::Options::parse(args).and_then(|options| routes::main(&options)),
+        Some("alq") => alq::main(args),
         Some("restart") => restart::main(args),
         Some("store") => store::main(args),
         Some("own") => match args.next() {
@@ -81,7 +95,7 @@ pub fn main(args: &[String]) -> ExitCode {
             Ok(())
         }
         Some(other) => Err(format!(
-            "there is no bench {other:?}; there are: relay, own, restart, routes, store"
+            "there is no bench {other:?}; there are: alq, relay, own, restart, routes, store"
         )),
         None => Err(USAGE.into()),
     };
