@@ -158,6 +158,8 @@ impl Outbox {
         // A server that a reload took away has its last requests dropped.
         self.to_servers
             .retain(|message| ports.by_server(message.server).is_some());
+        // In order for each server, and those that can leave as one beside each other.
+        self.to_servers.sort_by_key(|message| message.server);
         let messages = &self.to_servers;
         let target = |at: usize| {
             ports
@@ -173,7 +175,7 @@ impl Outbox {
                 control: target.control.as_ref().map_or(&[], bytes_of),
             }
         });
-        self.batch.send(socket, datagrams, |at, result| {
+        self.batch.send_joined(socket, datagrams, |at, result| {
             let counters = &target(at).counters;
             match result {
                 Ok(()) => counters
