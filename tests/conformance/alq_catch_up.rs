@@ -4,14 +4,14 @@
 use relay_core::alq::{
     CloseReason, LeasequeryEffect, LeasequeryInput, PeerMemory, Role, SessionState,
 };
-use relay_core::input::Clear;
+use relay_core::input::{Clear, Input};
 use relay_core::time::Instant;
 use relay_core::types::PeerId;
 use relay_tests::asked::{Said, base_time};
 use relay_tests::asking::{NOW, start_time, texts};
 use relay_tests::bench::{Bench, Client, MS, SECOND};
 use relay_tests::exchanges::pd_lease;
-use relay_tests::mesh::address;
+use relay_tests::mesh::{AHEAD_NANOS, address};
 use relay_tests::messages::{CLIENT_DUID, iaprefix};
 
 use super::alq_server::{P1, P2, TOLD, bench, bind, client, live, loading, prefix_of};
@@ -274,6 +274,32 @@ fn alq_d_25_restored_memory_moves_the_start_time() {
 
     let heard = asking.hears(&mut bench);
     assert!(heard.len() == 3 && heard[1].contains(P1), "{heard:?}");
+}
+
+/// A start time that a peer was told before our clock was set back may mean a later moment, and after a restart nobody
+/// knows of that: it is kept that the next catch-up tells all. A clock that is slewed is not set.
+/// req: ALQ-D-9, ALQ-D-25 (twinrelay)
+#[test]
+fn alq_d_9_clock_set_back_is_kept_for_the_next_catch_up() {
+    for (back, is_kept) in [(30 * SECOND, true), (SECOND - MS, false)] {
+        let (mut bench, asking) = live();
+        let begin = bench.now;
+        bench.advance(50 * SECOND);
+        bind(&mut bench, P1);
+        asking.hears(&mut bench);
+        bench.leasequery.clear();
+
+        bench.input(Input::WallClock {
+            ahead_nanos: AHEAD_NANOS - back.as_nanos() as i64,
+        });
+
+        let kept = memory(&bench).flatten();
+        assert_eq!(
+            kept.is_some_and(|since| since <= begin),
+            is_kept,
+            "{kept:?}"
+        );
+    }
 }
 
 /// Removals outlive `history` where the lease would have. req: ALQ-D-26 (twinrelay)

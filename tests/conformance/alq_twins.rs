@@ -256,33 +256,3 @@ fn alq_d_12_others_are_asked_again_while_a_peer_is_away() {
     assert_eq!(mesh.digest(0), mesh.digest(1));
     assert_eq!(mesh.digest(1).0, 1);
 }
-
-/// Relays that have all been away from each other ask each other once, and are at rest then.
-/// req: ALQ-D-12 (twinrelay)
-#[test]
-fn alq_d_12_relays_that_were_all_away_come_to_rest() {
-    let mut mesh = Mesh::new(4, false);
-    let (client, lease) = lease(1);
-    mesh.at(0, |bench| bench.bind(&client, &lease));
-    mesh.advance(2 * SECOND);
-    let pairs: Vec<_> = (0..4).flat_map(|b| (0..b).map(move |a| (a, b))).collect();
-    for (a, b) in &pairs {
-        mesh.part(*a, *b);
-    }
-    mesh.advance(10 * SECOND);
-    for (a, b) in &pairs {
-        mesh.heal(*a, *b);
-    }
-
-    mesh.advance(200 * SECOND);
-
-    for (a, b) in pairs {
-        for (asking, peer) in [(a, b), (b, a)] {
-            let shown = mesh.neighbor(asking, peer, Role::Requestor);
-            let sent = shown.statistics.messages_sent.iter();
-            let queries: u64 = sent.filter(|(it, _)| *it == 14).map(|(_, n)| n).sum();
-            assert!(queries <= 8, "{asking} asked {peer} {queries} times");
-            assert_eq!(shown.state, SessionState::Active);
-        }
-    }
-}

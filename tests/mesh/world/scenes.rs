@@ -316,3 +316,30 @@ fn alq_d_25_cut_while_changes_wait_behind_a_slow_reader() {
     }
     assert!(cut_within >= 3, "{cut_within} cuts while something waited");
 }
+
+/// Relays that have all been away from each other ask each other for what they missed, and are at rest then.
+/// req: ALQ-D-12 (twinrelay)
+#[test]
+fn alq_d_12_relays_that_were_all_away_come_to_rest() {
+    let nodes = 5;
+    let mut world = World::scripted(nodes, HISTORY);
+    for n in 0..CLIENTS {
+        world.act(n, "grant", 9000, &[n % nodes]);
+    }
+    for round in 0..8 {
+        world.advance(SOON);
+        for other in 0..nodes {
+            for one in 0..other {
+                world.part(one, other);
+            }
+        }
+        world.act(round, "grant", 9000, &[round % nodes]);
+        world.advance(10 * SECOND);
+        world.heal();
+        world.advance(200 * SECOND);
+
+        world.assert_equal();
+        world.assert_in_sync();
+    }
+    world.end();
+}
