@@ -170,8 +170,8 @@ impl ToLeasequery {
     }
 
     /// How soon routes are wanted that peers told. Before this relay is ready nothing is sent to it, and they are
-    /// most of what there is: the kernel takes a million of them in the order of their destinations in two thirds
-    /// of the time, and those of Replies overtake them.
+    /// most of what there is: in the order of their destinations a bare sender installs a million in two thirds of the
+    /// time. Those of Replies overtake them.
     pub(super) fn pace(&self) -> Pace {
         match self.ready.borrow().is_ready {
             true => Pace::Now,
