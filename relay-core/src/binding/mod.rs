@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod digest;
 mod end;
 pub(crate) mod ended;
+mod forwarding;
 pub(crate) mod index;
 mod learn;
 mod lifecycle;
@@ -26,6 +27,8 @@ mod told;
 mod views;
 
 #[cfg(test)]
+mod forwarding_tests;
+#[cfg(test)]
 mod record_tests;
 #[cfg(test)]
 mod replica_tests;
@@ -42,6 +45,7 @@ use self::ended::Endings;
 use self::records::Records;
 use self::refused::RefusedLeases;
 use self::sequel::Sequels;
+pub(crate) use self::sweep::Again;
 use self::sweep::Sweep;
 use self::table::Table;
 use crate::alq::Digest;
@@ -83,6 +87,8 @@ pub(crate) struct Bindings {
     is_held_back: bool,
     records: Records,
     observed: bool,
+    /// The shell is told of what the kernel's tables of bindings are to hold.
+    forwards: bool,
     cleared: usize,
 }
 
@@ -113,6 +119,7 @@ impl Bindings {
             is_held_back: false,
             records: Records::default(),
             observed: false,
+            forwards: false,
             cleared: 0,
         }
     }
@@ -127,7 +134,7 @@ impl Bindings {
         self.limits = config.limits;
         self.peers.clone_from(&config.leasequery.peers);
         self.history = history(&config.leasequery);
-        self.look_again(false);
+        self.look_again(Again::default());
     }
 
     pub(crate) const fn set_observed(&mut self, observed: bool) {
