@@ -6,7 +6,7 @@ use core::ops::Deref;
 
 use relay_common::net::MacAddr;
 
-use super::index::{Index, hash};
+use super::index::{Index, hash, words};
 use super::slab::{NONE, Slab};
 use crate::types::{AccessLink, IfIndex};
 
@@ -146,7 +146,7 @@ impl Servers {
     }
 
     fn hash(&self, duid: &[u8], address: Ipv6Addr) -> u32 {
-        hash(&self.key, &address.octets(), duid)
+        hash(&self.key, words(address), duid)
     }
 
     /// The number of a server, one binding more.
@@ -174,7 +174,7 @@ impl Servers {
         if let Some(server) = self.slab.get_mut(at) {
             server.bindings = server.bindings.saturating_sub(1);
             if server.bindings == 0 {
-                let hash = hash(&self.key, &server.address.octets(), &server.duid);
+                let hash = hash(&self.key, words(server.address), &server.duid);
                 self.index.remove(hash, at);
                 self.slab.remove(at);
             }

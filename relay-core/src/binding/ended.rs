@@ -8,7 +8,7 @@ use core::net::Ipv6Addr;
 use core::time::Duration;
 
 use super::client::{Duid, Place};
-use super::index::{Index, hash};
+use super::index::{Index, hash, words};
 use super::slab::Slab;
 use super::timers::Timers;
 use crate::record::Ending;
@@ -100,6 +100,10 @@ impl Endings {
 
     /// The end of the lease of this prefix that a client with this DUID had.
     pub(crate) fn find(&self, prefix: Prefix, duid: &[u8]) -> Option<u32> {
+        // Asked for each lease that comes back or is told, and mostly none has ended.
+        if self.by_lease.is_empty() {
+            return None;
+        }
         self.by_lease.find(self.hash(prefix, duid), |at| {
             let ended = self.slab.get(at);
             ended.is_some_and(|it| it.prefix == prefix && *it.duid == *duid)
@@ -134,11 +138,8 @@ impl Endings {
     }
 
     fn hash(&self, prefix: Prefix, duid: &[u8]) -> u32 {
-        let mut fixed = [0; 17];
-        let (address, bits) = fixed.split_at_mut(16);
-        address.copy_from_slice(&prefix.address().octets());
-        bits.fill(prefix.bits());
-        hash(&self.key, &fixed, duid)
+        let [high, low] = words(prefix.address());
+        hash(&self.key, [high, low, prefix.bits().into()], duid)
     }
 }
 

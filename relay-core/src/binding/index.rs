@@ -3,6 +3,7 @@
 //! The hash is kept beside the number: growth and misses touch nothing but the index.
 
 use core::hash::Hasher;
+use core::net::Ipv6Addr;
 
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
@@ -13,13 +14,19 @@ struct Entry {
     at: u32,
 }
 
-/// The keyed hash of a key with a fixed and a variable part.
-pub(crate) fn hash<const N: usize>(key: &[u8; 16], fixed: &[u8; N], variable: &[u8]) -> u32 {
+/// The keyed hash of a key with a fixed and a variable part. The fixed part comes in whole words: so nothing
+/// of it is left over when the other begins, which nearly halves the time of a hash.
+pub(crate) fn hash<const N: usize>(key: &[u8; 16], fixed: [u64; N], variable: &[u8]) -> u32 {
     let mut hasher = SipHasher13::new_with_key(key);
-    hasher.write(fixed);
-    hasher.write(variable);
+    fixed.into_iter().for_each(|word| hasher.write_u64(word));
     // Any half of it is as good.
-    hasher.finish() as u32
+    hasher.hash(variable) as u32
+}
+
+/// An address as a fixed part.
+pub(crate) const fn words(address: Ipv6Addr) -> [u64; 2] {
+    let bits = address.to_bits();
+    [(bits >> 64) as u64, bits as u64]
 }
 
 /// The index.
@@ -39,6 +46,11 @@ impl Index {
         self.entries
             .find(spread(hash), |entry| entry.hash == hash && is_it(entry.at))
             .map(|entry| entry.at)
+    }
+
+    /// Whether nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// So many more are likely to come.

@@ -276,6 +276,9 @@ impl Bindings {
     /// Puts the leases of a prefix, of which this one came last, in the order of their
     /// transactions. Whether this one owns the prefix.
     pub(super) fn restore_order(&mut self, at: u32) -> bool {
+        if self.table.is_alone(at) {
+            return true;
+        }
         let Some((prefix, cltt)) = self.table.binding(at).map(|it| (it.prefix, it.cltt)) else {
             return false;
         };

@@ -19,7 +19,7 @@ use relay_common::net::VlanTags;
 use super::changes::{Changes, Node};
 use super::client::{Client, Common, Place, Servers};
 use super::digest::Digests;
-use super::index::{Index, hash};
+use super::index::{Index, hash, words};
 use super::slab::{NONE, Slab};
 use super::timers::Timers;
 use crate::relaying::link::{same_vids, vids};
@@ -236,7 +236,11 @@ impl Table {
 
     /// The first of the clients with this DUID, on whatever link.
     pub(crate) fn first_with_duid(&self, duid: &[u8]) -> Option<u32> {
-        self.by_duid.find(self.duid_hash(duid), |at| {
+        self.first_hashed(self.duid_hash(duid), duid)
+    }
+
+    fn first_hashed(&self, hash: u32, duid: &[u8]) -> Option<u32> {
+        self.by_duid.find(hash, |at| {
             let client = self.clients.get(at);
             client.is_some_and(|client| *client.duid == *duid)
         })
@@ -263,17 +267,24 @@ impl Table {
         address: Ipv6Addr,
     ) -> Option<u32> {
         let link = AccessLink { access, vlans };
-        self.by_address
-            .find(self.address_hash(link, address), |at| {
-                self.clients.get(at).is_some_and(|client| {
-                    is_same_link(client.link, link) && client.place.address == address
-                })
+        self.at_hashed(self.address_hash(link, address), link, address)
+    }
+
+    fn at_hashed(&self, hash: u32, link: AccessLink, address: Ipv6Addr) -> Option<u32> {
+        self.by_address.find(hash, |at| {
+            self.clients.get(at).is_some_and(|client| {
+                is_same_link(client.link, link) && client.place.address == address
             })
+        })
     }
 
     /// The lease of this prefix whose Reply came last.
     pub(crate) fn owner(&self, prefix: Prefix) -> Option<u32> {
-        self.by_prefix.find(self.prefix_hash(prefix), |at| {
+        self.owner_hashed(self.prefix_hash(prefix), prefix)
+    }
+
+    fn owner_hashed(&self, hash: u32, prefix: Prefix) -> Option<u32> {
+        self.by_prefix.find(hash, |at| {
             self.bindings
                 .get(at)
                 .is_some_and(|binding| binding.prefix == prefix)
@@ -330,10 +341,10 @@ impl Table {
         link: AccessLink,
         place: Place,
     ) -> Option<u32> {
-        let with_duid = self.first_with_duid(duid);
+        let hash = self.duid_hash(duid);
+        let with_duid = self.first_hashed(hash, duid);
         let at = self.clients.insert(Client::new(duid, link, place))?;
         self.by_client.insert(self.client_hash(link, duid), at);
-        let hash = self.duid_hash(duid);
         match with_duid {
             Some(first) => {
                 self.by_duid.replace(hash, first, at);
@@ -399,7 +410,7 @@ impl Table {
         };
         let (link, address) = (client.link, client.place.address);
         let hash = self.address_hash(link, address);
-        match self.client_at(link.access, link.vlans, address) {
+        match self.at_hashed(hash, link, address) {
             Some(before) if before == at => return false,
             Some(before) => {
                 self.by_address.replace(hash, before, at);
@@ -421,7 +432,8 @@ impl Table {
     /// A new lease of a client, the owner of its prefix from now on. `None` where too many hold
     /// this prefix already.
     pub(crate) fn add(&mut self, client: u32, lease: &Lease, given: Given<'_>) -> Option<u32> {
-        let before = self.owner(lease.prefix);
+        let hash = self.prefix_hash(lease.prefix);
+        let before = self.owner_hashed(hash, lease.prefix);
         if before.is_some() && self.same_prefix(lease.prefix).count() >= MAX_SAME_PREFIX {
             return None;
         }
@@ -448,7 +460,6 @@ impl Table {
             origin: given.origin,
             snooped_by: given.snooped_by,
         })?;
-        let hash = self.prefix_hash(lease.prefix);
         match before {
             Some(before) => {
                 self.by_prefix.replace(hash, before, at);
@@ -581,6 +592,12 @@ impl Table {
             binding.valid_until = valid_until;
             self.timers.arm(at, valid_until);
         }
+    }
+
+    /// Whether no other lease has this one's prefix.
+    pub(crate) fn is_alone(&self, at: u32) -> bool {
+        let binding = self.bindings.get(at);
+        binding.is_some_and(|it| it.is_owner && it.next_same_prefix == NONE)
     }
 
     /// Makes a lease the owner of its prefix: the one before it, where there was one.
@@ -774,19 +791,19 @@ impl Table {
     }
 
     fn prefix_hash(&self, prefix: Prefix) -> u32 {
-        hash(&self.key, &prefix.address().octets(), &[prefix.bits()])
+        hash(&self.key, words(prefix.address()), &[prefix.bits()])
     }
 
     fn client_hash(&self, link: AccessLink, duid: &[u8]) -> u32 {
-        hash(&self.key, &link_bytes(link), duid)
+        hash(&self.key, [link_word(link)], duid)
     }
 
     fn duid_hash(&self, duid: &[u8]) -> u32 {
-        hash(&self.key, &[], duid)
+        hash(&self.key, [], duid)
     }
 
     fn address_hash(&self, link: AccessLink, address: Ipv6Addr) -> u32 {
-        hash(&self.key, &link_bytes(link), &address.octets())
+        hash(&self.key, [link_word(link)], &address.octets())
     }
 }
 
@@ -809,8 +826,8 @@ pub(crate) fn is_same_link(one: AccessLink, other: AccessLink) -> bool {
     one.access == other.access && same_vids(one.vlans, other.vlans)
 }
 
-fn link_bytes(link: AccessLink) -> [u8; 8] {
-    (u64::from(link.access.0) << 32 | u64::from(vids(link.vlans))).to_ne_bytes()
+fn link_word(link: AccessLink) -> u64 {
+    u64::from(link.access.0) << 32 | u64::from(vids(link.vlans))
 }
 
 /// A number of a list, or its end.
