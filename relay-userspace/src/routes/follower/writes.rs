@@ -30,7 +30,7 @@ impl Follower {
             let (at, flags) = if let Some(at) = self.hurried.pop_front() {
                 (at, HURRIED)
             } else if pace == Pace::InTurn
-                && let Some(at) = self.queue.pop(|at| self.routes.get(at).map(Record::key))
+                && let Some(at) = self.queue.pop()
             {
                 (at, QUEUED)
             } else {
