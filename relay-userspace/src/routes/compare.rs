@@ -13,7 +13,7 @@ use super::entries::is_ours;
 use super::follower::Follower;
 use super::neighbors::Neighbors;
 use super::netlink::{Piece, Requests};
-use super::objects;
+use super::objects::{self, KernelRoute};
 use super::thread::lock;
 
 /// Datagrams of a dump read in one go: some 2,000 routes, 2 ms.
@@ -56,6 +56,8 @@ pub(super) enum Progress {
 pub(super) struct Reader {
     requests: Requests,
     stage: Stage,
+    /// Of one go; empty between them.
+    routes: Vec<KernelRoute>,
 }
 
 impl Reader {
@@ -67,6 +69,7 @@ impl Reader {
         Ok(Self {
             requests: Requests::open()?,
             stage: Stage::Idle,
+            routes: Vec::new(),
         })
     }
 
@@ -151,11 +154,11 @@ impl Reader {
 
     fn read_routes(&mut self, dump: Dump, follower: &Mutex<Follower>) -> io::Result<Progress> {
         let mut guard = lock(follower);
-        let read = self.read(dump, |message| {
-            if let Some(route) = objects::read_route(&message) {
-                guard.compare(&route);
-            }
-        });
+        let mut routes = std::mem::take(&mut self.routes);
+        let read = self.read(dump, |message| routes.extend(objects::read_route(&message)));
+        guard.compare(&routes);
+        routes.clear();
+        self.routes = routes;
         let read = match read {
             // A table that holds nothing yet does not exist.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Read::Last,

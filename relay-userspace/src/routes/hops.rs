@@ -2,6 +2,7 @@
 //!
 //! Knows what a next hop is and who needs it; decides neither routes nor neighbour entries.
 
+use std::hint::black_box;
 use std::net::Ipv6Addr;
 use std::num::NonZeroU32;
 
@@ -155,6 +156,11 @@ impl Hops {
     /// The slot of a next hop.
     pub fn find(&self, key: &HopKey) -> Option<u32> {
         self.slots.find(key)
+    }
+
+    /// See [`Slots::approach`].
+    pub fn approach(&self, keys: impl Iterator<Item = HopKey>) {
+        black_box(self.slots.approach(keys));
     }
 
     /// The next hop in a slot.

@@ -8,6 +8,9 @@ use std::hash::{BuildHasher, Hash, RandomState};
 
 use hashbrown::HashTable;
 
+/// Records that [`Slots::approach`] looks for at a time.
+pub const AT_ONCE: usize = 16;
+
 /// The index grows in so many steps, one after the other, so that none of them holds up its thread.
 const SHARDS: usize = 64;
 
@@ -79,6 +82,23 @@ impl<T: Record> Slots<T> {
         let slots = &self.slots;
         let is_it = |at: &u32| has_key(slots, *at, key);
         self.index[shard(hash)].find(hash, is_it).copied()
+    }
+
+    /// Brings what is about to be looked for near the CPU, at most [`AT_ONCE`] of it, and tells where each
+    /// probably is.
+    ///
+    /// With a million records nothing of an index or a record is in a cache: one look after the other waits for
+    /// memory several times, many together wait for it once.
+    pub fn approach(&self, keys: impl Iterator<Item = T::Key>) -> [Option<u32>; AT_ONCE] {
+        let mut hashes = [None; AT_ONCE];
+        for (place, key) in hashes.iter_mut().zip(keys) {
+            *place = Some(self.hasher.hash_one(key));
+        }
+        hashes.map(|hash| {
+            let hash = hash?;
+            let is_there = |at: &u32| self.get(*at).is_some();
+            self.index[shard(hash)].find(hash, is_there).copied()
+        })
     }
 
     /// The number of a key, whose record is made where there is none.
@@ -181,6 +201,20 @@ mod tests {
                 prop_assert_eq!((map[&key], slots.find(&key)), (value, Some(at)));
             }
         }
+    }
+
+    #[test]
+    fn approach_says_for_a_few_keys_where_they_are() {
+        let mut slots = Slots::default();
+        let numbers = [7, 5].map(|key| slots.find_or_insert(key, || Pair(key, 0)));
+
+        let found = slots.approach([5, 7].into_iter());
+
+        assert_eq!(found[..3], [Some(numbers[1]), Some(numbers[0]), None]);
+        assert_eq!(
+            slots.approach((0..1000).filter(|key| *key != 5 && *key != 7))[0],
+            None
+        );
     }
 
     #[test]

@@ -27,6 +27,7 @@ use super::neighbors::Neighbors;
 use super::netlink::{BATCH_MAX, Requests};
 use super::objects;
 use super::queue::{Change, Control, RouteQueue, Told};
+use super::slots::AT_ONCE;
 use crate::counters::Counters;
 use crate::events::Events;
 use crate::interfaces::InterfaceTable;
@@ -181,27 +182,41 @@ impl RouteThread {
         self.queue.take(&mut told);
         self.is_told_much = told.len() >= MANY_TOLD;
         let mut result = Ok(());
-        let mut told_now = told.drain(..).peekable();
-        while let Some(first) = told_now.next() {
-            let (change, pace) = match first {
-                Told::Change(change, pace) => (change, pace),
-                Told::Control(control) => {
-                    result = result.and(self.control(control));
-                    continue;
-                }
-            };
-            // One lock for all that follow.
-            let mut follower = lock(&self.follower);
-            self.neighbors.apply_or(&mut follower, change, pace);
-            while let Some(Told::Change(change, pace)) =
-                told_now.next_if(|it| matches!(it, Told::Change(..)))
-            {
+        let mut told_now = told.drain(..);
+        while !told_now.as_slice().is_empty() {
+            if let Some(many) = told_now.as_slice().first_chunk::<AT_ONCE>() {
+                self.approach(many);
+            }
+            let mut some = told_now.by_ref().take(AT_ONCE).peekable();
+            while let Some(first) = some.next() {
+                let (change, pace) = match first {
+                    Told::Change(change, pace) => (change, pace),
+                    Told::Control(control) => {
+                        result = result.and(self.control(control));
+                        continue;
+                    }
+                };
+                // One lock for all that follow.
+                let mut follower = lock(&self.follower);
                 self.neighbors.apply_or(&mut follower, change, pace);
+                while let Some(Told::Change(change, pace)) =
+                    some.next_if(|it| matches!(it, Told::Change(..)))
+                {
+                    self.neighbors.apply_or(&mut follower, change, pace);
+                }
             }
         }
         drop(told_now);
         self.told = told;
         result.map(|()| self.stopping)
+    }
+
+    fn approach(&self, told: &[Told]) {
+        let changes = told.iter().filter_map(|it| match it {
+            Told::Change(Change::Route(change), _) => Some(*change),
+            _ => None,
+        });
+        self.follower().expect_changes(changes);
     }
 
     fn control(&mut self, control: Control) -> io::Result<()> {

@@ -7,6 +7,7 @@ use super::entry::{REMOVE, SEEN};
 use super::foreign::ForeignRoutes;
 use super::{Follower, Pace};
 use crate::routes::objects::KernelRoute;
+use crate::routes::slots::AT_ONCE;
 
 /// One that is under way.
 #[derive(Debug, Default)]
@@ -30,8 +31,15 @@ impl Follower {
         self.comparison = Some(Comparison::default());
     }
 
-    /// A route of our table, as the kernel had it when it was asked.
-    pub fn compare(&mut self, route: &KernelRoute) {
+    /// Routes of our table, as the kernel had them when it was asked.
+    pub fn compare(&mut self, routes: &[KernelRoute]) {
+        for some in routes.chunks(AT_ONCE) {
+            self.approach(some.iter().map(|it| ((it.prefix, it.metric), it.target)));
+            some.iter().for_each(|route| self.compare_one(route));
+        }
+    }
+
+    fn compare_one(&mut self, route: &KernelRoute) {
         if route.table != self.policy.table {
             return;
         }

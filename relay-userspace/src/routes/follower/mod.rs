@@ -24,6 +24,7 @@ mod writes;
 mod tests;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::hint::black_box;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
@@ -226,6 +227,21 @@ impl Follower {
         entry.set_state(state);
         self.counts[state_slot(old)] -= 1;
         self.counts[state_slot(state)] += 1;
+    }
+
+    /// Routes that are about to be looked for, and where they lead; see [`Slots::approach`].
+    fn approach(&self, routes: impl Iterator<Item = (Key, Target)> + Clone) {
+        let found = self.routes.approach(routes.clone().map(|it| it.0));
+        let unknown = routes.zip(found).filter(|(_, found)| found.is_none());
+        self.hops.approach(unknown.filter_map(|((_, target), _)| {
+            let (address, interface) = next_hop(target)?;
+            Some((interface, address))
+        }));
+        for at in found.into_iter().flatten() {
+            let entry = self.routes.get(at);
+            let hop = entry.and_then(|entry| entry.present.or(entry.wanted));
+            black_box(hop.and_then(|hop| self.hops.interface(hop)));
+        }
     }
 
     /// The entry of a key, made where there is none.

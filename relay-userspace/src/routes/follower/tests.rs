@@ -336,7 +336,7 @@ fn what_is_written_during_a_comparison_is_newer_than_its_dump() {
     follower.apply(remove(2), Pace::Now);
     assert_eq!(batch(&mut follower), ["delete 2070"]);
 
-    follower.compare(&route(207, 2070, via("fe80::1")));
+    follower.compare(&[route(207, 2070, via("fe80::1"))]);
     follower.apply(put("fe80::1", 3), Pace::Now);
 
     assert_eq!(batch(&mut follower), ["create 2070 via fe80::1"]);
@@ -353,7 +353,7 @@ fn what_is_heard_during_a_comparison_is_newer_than_its_dump() {
     follower.comparison_begins();
     follower.kernel_changed(&there, false);
 
-    follower.compare(&there);
+    follower.compare(&[there]);
     follower.dump_ended();
     while !follower.walk(1) {}
 
@@ -489,7 +489,7 @@ fn foreign_route_that_goes_during_a_comparison_is_looked_for_again() {
     follower.comparison_begins();
 
     follower.kernel_changed(&foreign, false);
-    follower.compare(&foreign);
+    follower.compare(&[foreign]);
     follower.dump_ended();
     while !follower.walk(1) {}
 

@@ -11,6 +11,24 @@ use crate::routes::hops::HopId;
 use crate::routes::objects::Target;
 
 impl Follower {
+    /// Wishes that [`Follower::apply`] is about to hear, at most [`AT_ONCE`].
+    ///
+    /// [`AT_ONCE`]: crate::routes::slots::AT_ONCE
+    pub fn expect_changes(&self, changes: impl Iterator<Item = RouteChange> + Clone) {
+        self.approach(changes.filter_map(|change| match change {
+            RouteChange::Put(Route {
+                prefix,
+                gateway,
+                interface,
+                ..
+            }) => Some((
+                (prefix, self.policy.metric),
+                Target::Via { gateway, interface },
+            )),
+            RouteChange::Remove { .. } => None,
+        }));
+    }
+
     /// A wish of the core.
     pub fn apply(&mut self, change: RouteChange, pace: Pace) {
         match change {
