@@ -1,8 +1,9 @@
 //! What segments say when read together: which record of each binding is the newest, which facts
 //! hold, and what was damaged. Must not know times or what a record says.
 //!
-//! Two passes over the files: the first remembers where the newest record of each binding stands,
-//! the second hands these out. No record is held in memory.
+//! Two passes over the files: the first finds out which record of each binding is the newest, the
+//! second hands these out. No record is held in memory, and the second pass looks nothing up: a look
+//! into a table of a million, once for each record, took it half of its time.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -48,14 +49,93 @@ pub(super) struct Scanned {
     header: Option<Header>,
     pub(super) bytes: u64,
     pub(super) harm: Harm,
+    newest: Places,
+}
+
+/// Places in a segment, one bit for each eight bytes: no two entries begin in the same.
+#[derive(Debug, Default)]
+struct Places(Vec<u64>);
+
+impl Places {
+    fn set(&mut self, at: u64, on: bool) {
+        let (word, bit) = Self::bit(at);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        match on {
+            true => self.0[word] |= bit,
+            false => self.0[word] &= !bit,
+        }
+    }
+
+    fn has(&self, at: u64) -> bool {
+        let (word, bit) = Self::bit(at);
+        self.0.get(word).is_some_and(|it| it & bit != 0)
+    }
+
+    const fn bit(at: u64) -> (usize, u64) {
+        ((at / 512) as usize, 1 << (at / 8 % 64))
+    }
+}
+
+/// Where the newest record of each binding stands, while segments are read.
+#[derive(Default)]
+struct Newest {
+    /// Which segment (24 bits) and where in it (40 bits).
+    places: ById<u64>,
+    /// Read and not looked at yet: binding and place, or [`REMOVED`].
+    read: Vec<(u64, u64)>,
+}
+
+/// In the place of a place.
+const REMOVED: u64 = u64::MAX;
+/// So many are looked at in one go: their ways through the table, most of it far from the CPU, overlap.
+const READ_AHEAD: usize = 256;
+/// Room is made for at most so many beforehand: what a file says of itself may be wrong.
+const LIKELY_MAX: usize = 1 << 21;
+/// What a record takes at least, on the whole.
+const RECORD_BYTES: u64 = 180;
+
+impl Newest {
+    fn add(&mut self, segments: &mut [Scanned], id: u64, place: u64) {
+        self.read.push((id, place));
+        if self.read.len() >= READ_AHEAD {
+            self.look(segments);
+        }
+    }
+
+    /// Marks what was read as the newest of its binding, in the place of what was before.
+    fn look(&mut self, segments: &mut [Scanned]) {
+        let mut mark = |place: u64, on| {
+            let (segment, at) = ((place >> AT_BITS) as usize, place & ((1 << AT_BITS) - 1));
+            segments[segment].newest.set(at, on);
+        };
+        for (id, place) in self.read.drain(..) {
+            let old = match place {
+                REMOVED => self.places.remove(&id),
+                place => {
+                    mark(place, true);
+                    self.places.insert(id, place)
+                }
+            };
+            if let Some(old) = old {
+                mark(old, false);
+            }
+        }
+    }
+
+    /// How many bindings have their newest record in these segments.
+    fn count(&self, is_meant: impl Fn(usize) -> bool) -> usize {
+        let segments = self.places.values().map(|place| place >> AT_BITS);
+        segments.filter(|it| is_meant(*it as usize)).count()
+    }
 }
 
 /// What the first pass found.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     pub(super) segments: Vec<Scanned>,
-    /// By binding: which segment (24 bits) and where in it (40 bits).
-    newest: ById<u64>,
+    bindings: usize,
     pub(super) facts: Facts,
     /// Segments before it are no longer part of the store.
     pub(super) base: u64,
@@ -98,12 +178,17 @@ impl Scan {
                 header: header.filter(|it| (it.first, it.last) == (name.first, name.last)),
                 bytes,
                 harm: Harm::default(),
+                newest: Places::default(),
             });
         }
+        let mut newest = Newest::default();
+        let bytes: u64 = scan.segments.iter().map(|it| it.bytes).sum();
+        let likely = usize::try_from(bytes / RECORD_BYTES).unwrap_or(0);
+        newest.places.reserve(likely.min(LIKELY_MAX));
         let mut lengths = HashMap::new();
         let mut follows = Vec::new();
         for index in 0..scan.segments.len() {
-            let end = scan.read_segment(index, &mut follows)?;
+            let end = scan.read_segment(index, &mut newest, &mut follows)?;
             lengths.insert(scan.segments[index].name, (index, end));
         }
         for (segment, length) in follows {
@@ -116,18 +201,20 @@ impl Scan {
                 harm.damaged_bytes += missing;
             }
         }
-        scan.forget_before_base();
+        newest.look(&mut scan.segments);
+        let (segments, base) = (&scan.segments, scan.base);
+        scan.bindings = newest.count(|segment| segments[segment].name.last >= base);
         Ok(scan)
     }
 
     /// Bindings that there are.
-    pub(super) fn len(&self) -> usize {
-        self.newest.len()
+    pub(super) const fn len(&self) -> usize {
+        self.bindings
     }
 
     /// Hands out the newest record of each binding, in the order of the files.
     pub(super) fn records(&self, mut each: impl FnMut(u64, &[u8])) -> io::Result<()> {
-        for (index, segment) in self.segments.iter().enumerate() {
+        for segment in &self.segments {
             if segment.name.last < self.base {
                 continue;
             }
@@ -135,9 +222,8 @@ impl Scan {
                 continue;
             };
             while let Some(entry) = reader.next() {
-                let place = place(index, entry.at);
-                if let Body::Put { id, record } = Body::decode(entry.body)
-                    && self.newest.get(&id) == Some(&place)
+                if segment.newest.has(entry.at)
+                    && let Body::Put { id, record } = Body::decode(entry.body)
                 {
                     each(id, record);
                 }
@@ -149,6 +235,7 @@ impl Scan {
     fn read_segment(
         &mut self,
         index: usize,
+        newest: &mut Newest,
         follows: &mut Vec<(u64, u64)>,
     ) -> Result<u64, ScanError> {
         let segment = &mut self.segments[index];
@@ -163,11 +250,11 @@ impl Scan {
         while let Some(entry) = reader.next() {
             match Body::decode(entry.body) {
                 Body::Put { id, .. } => {
-                    self.newest.insert(id, place(index, entry.at));
+                    newest.add(&mut self.segments, id, place(index, entry.at));
                     self.next_id = self.next_id.max(id.saturating_add(1));
                 }
                 Body::Remove { id } => {
-                    self.newest.remove(&id);
+                    newest.add(&mut self.segments, id, REMOVED);
                     self.next_id = self.next_id.max(id.saturating_add(1));
                 }
                 Body::Fact { key, value } => self.facts.set(key, value),
@@ -177,26 +264,12 @@ impl Scan {
                 Body::Unknown => self.unknown += 1,
             }
         }
+        let segment = &mut self.segments[index];
         segment.harm = reader.harm();
         if !is_ended {
             segment.harm.damaged_bytes = segment.harm.damaged_bytes.max(1);
         }
         Ok(reader.position())
-    }
-
-    fn forget_before_base(&mut self) {
-        let Self {
-            segments,
-            newest,
-            base,
-            ..
-        } = self;
-        if *base > 0 {
-            newest.retain(|_, place| {
-                let index = (*place >> AT_BITS) as usize;
-                segments.get(index).is_some_and(|it| it.name.last >= *base)
-            });
-        }
     }
 }
 
