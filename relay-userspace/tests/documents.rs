@@ -183,6 +183,6 @@ fn alarms() -> Vec<String> {
         .step_by(2)
         .map(|text| text.split(':').next().unwrap_or_default().to_owned())
         .collect();
-    assert_eq!(texts.len(), 6, "{texts:?}");
+    assert_eq!(texts.len(), 7, "{texts:?}");
     texts
 }
