@@ -514,7 +514,7 @@ mod tests {
 
     /// Bodies of 30, 30, …, 7, 30, 30, …, 9, 1,400, 1,400 bytes, each with its number in front.
     fn bodies() -> Vec<Vec<u8>> {
-        let lengths = [&[30; 70][..], &[7], &[30; 20], &[9, 1400, 1400]].concat();
+        let lengths = [&[30; 70][..], &[7], &[30; 20], &[9, 1400, 1400, 8, 8]].concat();
         let bodies = (0u8..).zip(lengths);
         bodies.map(|(at, length)| vec![at; length]).collect()
     }
@@ -556,8 +556,8 @@ mod tests {
 
         let (headers, came) = send_joined(&mut SendBatch::default(), &from);
 
-        // 64 and 6 of 30 bytes, the one of 7, 20 of 30, and three that have nothing like them or are too long.
-        assert_eq!((headers, came), (7, bodies()));
+        // 64 and 6 of 30 bytes, the one of 7, 20 of 30, three that have nothing like them or are too long, and a pair.
+        assert_eq!((headers, came), (8, bodies()));
     }
 
     #[test]
@@ -570,7 +570,7 @@ mod tests {
         let first = send_joined(&mut batch, &from);
         let second = send_joined(&mut batch, &from);
 
-        assert_eq!(first, (7, bodies()));
+        assert_eq!(first, (8, bodies()));
         assert_eq!(second, (bodies().len(), bodies()), "it was not tried again");
     }
 
