@@ -9,7 +9,7 @@
 use crate::net::{MacAddr, VlanTags};
 
 /// Number of the layouts in this file; a daemon adopts only maps that bear its own number.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 
 macro_rules! shared {
     ($ty:ident { $($field:ident @ $at:literal),+ } size $size:literal) => {
@@ -35,6 +35,14 @@ pub const ROLE_ACCESS: u32 = 1;
 pub const ROLE_CORE: u32 = 2;
 /// [`Interface::flags`]: RELAY-FORW to an own address is captured too.
 pub const FLAG_ACCEPT_RELAYED: u32 = 1;
+/// [`Interface::flags`]: the source guard looks at every packet; what it refuses is counted.
+pub const FLAG_GUARD: u32 = 2;
+/// [`Interface::flags`]: what the guard refuses is dropped too, while the relay is ready.
+pub const FLAG_ENFORCE: u32 = 4;
+/// [`Interface::flags`]: packets of subscribers are forwarded here without the kernel's stack.
+pub const FLAG_FORWARD: u32 = 8;
+/// [`Interface::flags`]: what a client sends to its own lease is dropped (RFC 8987 R-5).
+pub const FLAG_ANTI_LOOP: u32 = 16;
 /// Places in [`Interface::macs`].
 pub const INTERFACE_MACS: usize = 4;
 
@@ -44,7 +52,7 @@ pub const INTERFACE_MACS: usize = 4;
 pub struct Interface {
     /// [`ROLE_ACCESS`] or [`ROLE_CORE`].
     pub role: u32,
-    /// [`FLAG_ACCEPT_RELAYED`] or none.
+    /// Some of the `FLAG_` constants.
     pub flags: u32,
     /// Messages a second from one client; 0 is no limit.
     pub client_rate: u32,
@@ -54,12 +62,12 @@ pub struct Interface {
     pub mac_count: u32,
     /// The unicast addresses it may receive on: its own, and a VRRP child's.
     pub macs: [[u8; 6]; INTERFACE_MACS],
-    /// Zero.
-    pub reserved: u32,
+    /// Octets of the largest IPv6 packet that it sends.
+    pub mtu: u32,
 }
 shared!(Interface {
     role @ 0, flags @ 4, client_rate @ 8, interface_rate @ 12, mac_count @ 16, macs @ 20,
-    reserved @ 44
+    mtu @ 44
 } size 48);
 
 /// Key of `own_addresses`; its value is the ifindex that bears the address.
@@ -81,8 +89,14 @@ pub struct Daemon {
     pub quiet: u32,
     /// When the daemon last said that it reads the ring, on `CLOCK_BOOTTIME`.
     pub heartbeat_boot_nanos: u64,
+    /// 1: its table of bindings is complete, so the source guard may drop; 0: it counts only (DP-25).
+    pub ready: u32,
+    /// 1: some interface has a flag that concerns packets other than DHCPv6; 0: they pass unseen.
+    pub data_path: u32,
 }
-shared!(Daemon { layout @ 0, quiet @ 4, heartbeat_boot_nanos @ 8 } size 16);
+shared!(Daemon {
+    layout @ 0, quiet @ 4, heartbeat_boot_nanos @ 8, ready @ 16, data_path @ 20
+} size 24);
 
 /// A heartbeat older than this means that nobody reads the ring.
 pub const HEARTBEAT_AGE_MAX_NANOS: u64 = 1_000_000_000;
@@ -97,8 +111,132 @@ pub struct XdpPackets {
     pub captured: u64,
     /// Dropped; `drop_counters` says why.
     pub dropped: u64,
+    /// Sent out of another interface; the kernel's stack does not see them.
+    pub forwarded: u64,
 }
-shared!(XdpPackets { passed @ 0, captured @ 8, dropped @ 16 } size 24);
+shared!(XdpPackets { passed @ 0, captured @ 8, dropped @ 16, forwarded @ 24 } size 32);
+
+/// Value of `drop_counters`, per CPU: what became of the packets that met a reason.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Refused {
+    /// Nobody has them.
+    pub dropped: u64,
+    /// The kernel's stack has them: the reason says only why nothing else was done.
+    pub passed: u64,
+}
+shared!(Refused { dropped @ 0, passed @ 8 } size 16);
+
+/// Key of `addr_bindings`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct AddressKey {
+    /// Network order.
+    pub address_be: [u8; 16],
+}
+shared!(AddressKey { address_be @ 0 } size 16);
+
+/// Key of `prefix_bindings`: a prefix of exactly this length.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct PrefixKey {
+    /// Network order; the bits behind the prefix are zero.
+    pub address_be: [u8; 16],
+    /// 1 to 127; an address of 128 bits is in `addr_bindings`.
+    pub bits: u32,
+}
+shared!(PrefixKey { address_be @ 0, bits @ 16 } size 20);
+
+/// [`Binding::flags`]: the relay wants a route to it, so packets to it may be forwarded.
+pub const BINDING_ROUTED: u16 = 1;
+
+/// Value of `addr_bindings` and `prefix_bindings`: everything that checking, counting and forwarding
+/// a subscriber's packet takes.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Binding {
+    /// End of the valid lifetime on `CLOCK_BOOTTIME`; the largest number is never. From then on nothing is
+    /// forwarded, whether a daemon lives or not.
+    pub valid_until_boot_nanos: u64,
+    /// The access interface where the client is; for a tagged client the one that carries its tags.
+    pub ifindex: u32,
+    /// Place in `binding_stats`.
+    pub slot: u32,
+    /// The client's MAC address.
+    pub client_mac: [u8; 6],
+    /// 0x8100 or 0x88a8; 0 where the client is untagged.
+    pub outer_tpid: u16,
+    /// VLAN identifier, without priority bits.
+    pub outer_vid: u16,
+    /// As `outer_tpid`; 0 wherever that is 0.
+    pub inner_tpid: u16,
+    /// As `outer_vid`.
+    pub inner_vid: u16,
+    /// [`BINDING_ROUTED`] or none.
+    pub flags: u16,
+}
+shared!(Binding {
+    valid_until_boot_nanos @ 0, ifindex @ 8, slot @ 12, client_mac @ 16, outer_tpid @ 22,
+    outer_vid @ 24, inner_tpid @ 26, inner_vid @ 28, flags @ 30
+} size 32);
+
+/// Value of `binding_stats`, per CPU. Octets are those of IPv6 packets, headers included.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct BindingStats {
+    /// Packets from the subscriber.
+    pub rx_packets: u64,
+    /// Octets from the subscriber.
+    pub rx_bytes: u64,
+    /// Packets to the subscriber.
+    pub tx_packets: u64,
+    /// Octets to the subscriber.
+    pub tx_bytes: u64,
+}
+shared!(BindingStats { rx_packets @ 0, rx_bytes @ 8, tx_packets @ 16, tx_bytes @ 24 } size 32);
+
+/// Places in [`PrefixLengths`].
+pub const LENGTHS_MAX: usize = 8;
+
+/// Value of `prefix_lengths`: the lengths of the bindings that an address may belong to.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct PrefixLengths {
+    /// Each once, the longest first, zeros behind; 128 stands for `addr_bindings`.
+    pub lengths: [u8; LENGTHS_MAX],
+    /// For each length how many bits of the first half of an address do not count: 0 to 63.
+    pub first_shifts: [u8; LENGTHS_MAX],
+    /// For each length one less than how many bits of the second half do not count: 0 to 63.
+    pub second_shifts: [u8; LENGTHS_MAX],
+}
+shared!(PrefixLengths { lengths @ 0, first_shifts @ 8, second_shifts @ 16 } size 24);
+
+impl PrefixLengths {
+    /// Of these lengths, 1 to 128, the longest first. Shifts are worked out here because a choice between
+    /// cases costs the verifier more than all else: for each length it goes every way.
+    pub fn new(lengths: impl IntoIterator<Item = u8>) -> Self {
+        let mut new = Self::default();
+        for (place, length) in lengths.into_iter().take(LENGTHS_MAX).enumerate() {
+            new.lengths[place] = length;
+            new.first_shifts[place] = 64 - length.min(64);
+            new.second_shifts[place] = 127u8.saturating_sub(length.max(64));
+        }
+        new
+    }
+}
+
+/// Data of the keys of `source_allow`, a trie for the longest match: the interface is part of each prefix.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AllowedSource {
+    /// The access interface.
+    pub ifindex: u32,
+    /// Network order.
+    pub address_be: [u8; 16],
+}
+shared!(AllowedSource { ifindex @ 0, address_be @ 4 } size 20);
+/// Bits of a key of `source_allow` before those of the prefix.
+pub const ALLOWED_SOURCE_BITS: u32 = 32;
 
 /// [`ClientKey::kind`]: `client` holds a MAC address and ten zeros.
 pub const CLIENT_BY_MAC: u32 = 0;

@@ -26,7 +26,7 @@ pub const ALL_RELAY_AGENTS_AND_SERVERS: [u8; 16] =
 /// Its Ethernet address (RFC 2464 §7).
 pub const ALL_RELAY_AGENTS_AND_SERVERS_MAC: [u8; 6] = [0x33, 0x33, 0, 1, 0, 2];
 
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
 const NEXT_HEADER_UDP: u8 = 17;
 const RELAY_FORW: u8 = 12;
 
@@ -196,7 +196,7 @@ fn read_ip<const IP: usize, F: Frame + ?Sized>(
 }
 
 #[inline(always)]
-const fn is_tag(ethertype: u16) -> bool {
+pub(crate) const fn is_tag(ethertype: u16) -> bool {
     ethertype == TPID_8021Q || ethertype == TPID_8021AD
 }
 

@@ -13,10 +13,23 @@ pub trait Frame {
     }
 }
 
+/// A frame that can be read where only the frame itself says: for the kernel another way than [`Frame::load`].
+pub trait Copy: Frame {
+    /// Copies `into.len()` octets from `at` on; `false` where the frame is shorter, whatever `into` holds then.
+    fn copy(&self, at: usize, into: &mut [u8]) -> bool;
+}
+
 impl Frame for [u8] {
     #[inline(always)]
     fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.get(at..)?.first_chunk().copied()
+    }
+}
+
+impl Copy for [u8] {
+    fn copy(&self, at: usize, into: &mut [u8]) -> bool {
+        let from = self.get(at..).and_then(|rest| rest.get(..into.len()));
+        from.map(|from| into.copy_from_slice(from)).is_some()
     }
 }
 

@@ -20,6 +20,8 @@ pub enum Outcome {
     Captured,
     /// Nobody has it.
     Dropped,
+    /// Another interface sends it.
+    Forwarded,
 }
 
 /// Every frame that leaves this function otherwise than into the ring, although it was for us, is
@@ -43,17 +45,17 @@ pub fn capture(ctx: &XdpContext, datagram: &Datagram) -> Outcome {
     // SAFETY: reads a clock.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let Some(daemon) = daemon_that_reads(now) else {
-        count_reason(DropReason::NoHeartbeat);
+        count_reason(DropReason::NoHeartbeat, false);
         return Outcome::Passed;
     };
     if let Err(reason) = limit::admit(ctx, datagram, ifindex, interface, now) {
-        count_reason(reason);
+        count_reason(reason, true);
         return Outcome::Dropped;
     }
     match emit::to_relay(ctx, datagram, ifindex, now, daemon.quiet != 0) {
         Ok(()) => Outcome::Captured,
         Err(reason) => {
-            count_reason(reason);
+            count_reason(reason, false);
             Outcome::Passed
         }
     }
@@ -70,7 +72,7 @@ fn is_own(destination: [u8; 16]) -> bool {
 
 /// A daemon with our layouts that said within the last second that it reads the ring.
 #[inline(always)]
-fn daemon_that_reads(now: u64) -> Option<&'static Daemon> {
+pub fn daemon_that_reads(now: u64) -> Option<&'static Daemon> {
     DAEMON.get(0).filter(|daemon| {
         daemon.layout == LAYOUT
             && now.saturating_sub(daemon.heartbeat_boot_nanos) <= HEARTBEAT_AGE_MAX_NANOS

@@ -14,32 +14,69 @@ mod limit;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod redirect;
+#[cfg(target_arch = "bpf")]
+mod subscriber;
+#[cfg(target_arch = "bpf")]
+mod tables;
+#[cfg(target_arch = "bpf")]
 mod xdp_frame;
 
 #[cfg(target_arch = "bpf")]
 mod entry {
-    use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+    use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT};
     use aya_ebpf::macros::xdp;
     use aya_ebpf::programs::XdpContext;
-    use relay_common::classify::{Verdict, classify};
+    use relay_common::classify::{ALL_RELAY_AGENTS_AND_SERVERS, Datagram, Verdict, classify};
 
     use crate::capture::{Outcome, capture};
-    use crate::maps;
     use crate::xdp_frame::HeaderFrame;
+    use crate::{maps, subscriber};
 
-    /// On access interfaces: takes DHCPv6 from clients and downstream relays, passes the rest.
+    /// On access interfaces: takes DHCPv6 from clients and downstream relays; checks, counts and forwards
+    /// what subscribers send, where that is asked for; passes the rest.
     #[xdp(frags)]
     pub fn access_ingress(ctx: XdpContext) -> u32 {
         let outcome = match classify(&HeaderFrame::new(&ctx)) {
-            Verdict::ToRelay(datagram) | Verdict::ToAddress(datagram) => capture(&ctx, &datagram),
+            Verdict::ToRelay(datagram) | Verdict::ToAddress(datagram) => dhcpv6(&ctx, &datagram),
             Verdict::Truncated | Verdict::NotIpv6 | Verdict::NotUdp | Verdict::NotDhcpv6 => {
-                Outcome::Passed
+                subscriber::from_access(&ctx)
             }
         };
+        act(&ctx, outcome)
+    }
+
+    /// On core interfaces: counts and forwards what goes to subscribers, drops what goes to a binding that is
+    /// over; passes the rest.
+    #[xdp(frags)]
+    pub fn core_ingress(ctx: XdpContext) -> u32 {
+        let outcome = subscriber::from_core(&ctx);
+        act(&ctx, outcome)
+    }
+
+    /// What a downstream relay sends to us need not come from a binding, clients' messages do; and a RELAY-FORW
+    /// that is not for us is any subscriber's packet.
+    #[inline(always)]
+    // req: DP-10
+    fn dhcpv6(ctx: &XdpContext, datagram: &Datagram) -> Outcome {
+        let is_relayed = datagram.destination != ALL_RELAY_AGENTS_AND_SERVERS;
+        if !is_relayed && subscriber::from_access(ctx) == Outcome::Dropped {
+            return Outcome::Dropped;
+        }
+        let outcome = capture(ctx, datagram);
+        if is_relayed && outcome == Outcome::Passed {
+            return subscriber::from_access(ctx);
+        }
+        outcome
+    }
+
+    #[inline(always)]
+    fn act(ctx: &XdpContext, outcome: Outcome) -> u32 {
         maps::count_packet(ctx.ingress_ifindex() as u32, outcome);
         match outcome {
             Outcome::Passed => XDP_PASS,
             Outcome::Captured | Outcome::Dropped => XDP_DROP,
+            Outcome::Forwarded => XDP_REDIRECT,
         }
     }
 }

@@ -3,16 +3,19 @@
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::bpf_map_lookup_elem;
 use aya_ebpf::macros::btf_map;
 use relay_common::abi::{
-    ClientKey, Daemon, Interface, OwnAddress, RecordHeader, Scratch, TokenBucket, XdpPackets,
+    AddressKey, AllowedSource, Binding, BindingStats, ClientKey, Daemon, Interface, OwnAddress,
+    PrefixKey, PrefixLengths, RecordHeader, Refused, Scratch, TokenBucket, XdpPackets,
 };
 use relay_common::maps::{
-    CLIENT_RATE_CAPACITY, DHCP_FRAMES_BYTES, DROP_REASONS, DropReason, INTERFACE_RATE_CAPACITY,
-    INTERFACES_CAPACITY, OWN_ADDRESSES_CAPACITY, XDP_PACKETS_CAPACITY, packets_place,
+    BINDINGS_CAPACITY, CLIENT_RATE_CAPACITY, DHCP_FRAMES_BYTES, DROP_REASONS, DropReason,
+    EGRESS_CAPACITY, INTERFACE_RATE_CAPACITY, INTERFACES_CAPACITY, OWN_ADDRESSES_CAPACITY,
+    PREFIX_LENGTHS_CAPACITY, SOURCE_ALLOW_CAPACITY, XDP_PACKETS_CAPACITY, packets_place,
 };
+use relay_common::packet::Work;
 
 use crate::capture::Outcome;
 
@@ -29,7 +32,7 @@ pub static OWN_ADDRESSES: HashMap<OwnAddress, u32, OWN_ADDRESSES_CAPACITY, SPARS
 pub static DAEMON: Array<Daemon, 1> = Array::new();
 
 #[btf_map(name = "drop_counters")]
-static DROP_COUNTERS: PerCpuArray<u64, DROP_REASONS> = PerCpuArray::new();
+static DROP_COUNTERS: PerCpuArray<Refused, DROP_REASONS> = PerCpuArray::new();
 
 #[btf_map(name = "xdp_packets")]
 static XDP_PACKETS: PerCpuArray<XdpPackets, XDP_PACKETS_CAPACITY> = PerCpuArray::new();
@@ -45,19 +48,43 @@ pub static INTERFACE_RATE: HashMap<u32, TokenBucket, INTERFACE_RATE_CAPACITY, SP
 #[btf_map(name = "dhcp_frames")]
 pub static DHCP_FRAMES: RingBuf<RecordHeader, DHCP_FRAMES_BYTES> = RingBuf::new();
 
+#[btf_map(name = "addr_bindings")]
+pub static ADDR_BINDINGS: HashMap<AddressKey, Binding, BINDINGS_CAPACITY, SPARSE> = HashMap::new();
+
+#[btf_map(name = "prefix_bindings")]
+pub static PREFIX_BINDINGS: HashMap<PrefixKey, Binding, BINDINGS_CAPACITY, SPARSE> = HashMap::new();
+
+#[btf_map(name = "prefix_lengths")]
+pub static PREFIX_LENGTHS: Array<PrefixLengths, PREFIX_LENGTHS_CAPACITY> = Array::new();
+
+#[btf_map(name = "binding_stats")]
+pub static BINDING_STATS: PerCpuArray<BindingStats, BINDINGS_CAPACITY> = PerCpuArray::new();
+
+#[btf_map(name = "source_allow")]
+pub static SOURCE_ALLOW: LpmTrie<AllowedSource, u32, SOURCE_ALLOW_CAPACITY> = LpmTrie::new();
+
+#[btf_map(name = "egress")]
+pub static EGRESS: DevMapHash<EGRESS_CAPACITY> = DevMapHash::new();
+
+#[btf_map(name = "work")]
+static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
+
 #[btf_map(name = "scratch")]
 pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
-/// Counts why a DHCPv6 frame did not reach the ring.
+/// Counts a packet under a reason.
 #[inline(always)]
-pub fn count_reason(reason: DropReason) {
+pub fn count_reason(reason: DropReason, is_dropped: bool) {
     if let Some(counter) = DROP_COUNTERS.get_ptr_mut(reason as u32) {
         // SAFETY: this CPU's own value; nothing else on this CPU runs between read and write.
-        unsafe { *counter += 1 };
+        unsafe {
+            (*counter).dropped += is_dropped as u64;
+            (*counter).passed += !is_dropped as u64;
+        }
     }
 }
 
-/// The one place of [`SCRATCH`].
+/// The one place of [`SCRATCH`] and [`WORK`].
 ///
 /// Keys of maps lie where helpers can read them, and on the stack they cost: without CAP_PERFMON the
 /// kernel puts a barrier behind the first write to each place there, some 20 ns.
@@ -66,9 +93,26 @@ static FIRST: u32 = 0;
 /// This CPU's scratch memory.
 #[inline(always)]
 pub fn scratch() -> Option<NonNull<Scratch>> {
-    let map = core::ptr::from_ref(&SCRATCH).cast_mut().cast();
     // SAFETY: the map's values are `Scratch`, its keys four octets.
-    NonNull::new(unsafe { bpf_map_lookup_elem(map, (&raw const FIRST).cast()) }.cast())
+    unsafe { value(&SCRATCH, &raw const FIRST) }
+}
+
+/// This CPU's memory for looking at packets.
+#[inline(always)]
+pub fn work() -> Option<NonNull<Work>> {
+    // SAFETY: the map's values are `Work`, its keys four octets.
+    unsafe { value(&WORK, &raw const FIRST) }
+}
+
+/// The value of a key that lies in memory of a map or of the program.
+///
+/// # Safety
+/// The map's keys are `K` (or begin with what it has), its values are `V`.
+#[inline(always)]
+pub unsafe fn value<M, K, V>(map: &M, key: *const K) -> Option<NonNull<V>> {
+    let map = core::ptr::from_ref(map).cast_mut().cast();
+    // SAFETY: the caller's.
+    NonNull::new(unsafe { bpf_map_lookup_elem(map, key.cast()) }.cast())
 }
 
 /// Counts what became of a frame.
@@ -77,19 +121,19 @@ pub fn count_packet(ifindex: u32, outcome: Outcome) {
     let Some(scratch) = scratch() else {
         return;
     };
-    let map = core::ptr::from_ref(&XDP_PACKETS).cast_mut().cast();
     // SAFETY: this CPU's own values, as `XDP_PACKETS` has them; nothing else on this CPU runs between
     // read and write.
     unsafe {
         let key = &raw mut (*scratch.as_ptr()).header.ifindex;
         *key = packets_place(ifindex);
-        let packets: *mut XdpPackets = bpf_map_lookup_elem(map, key.cast()).cast();
-        if packets.is_null() {
+        let Some(packets) = value::<_, _, XdpPackets>(&XDP_PACKETS, key) else {
             return;
-        }
-        // All three, or LLVM picks one by a variable offset, which needs CAP_PERFMON too.
+        };
+        let packets = packets.as_ptr();
+        // All of them, or LLVM picks one by a variable offset, which needs CAP_PERFMON too.
         (*packets).passed += (outcome == Outcome::Passed) as u64;
         (*packets).captured += (outcome == Outcome::Captured) as u64;
         (*packets).dropped += (outcome == Outcome::Dropped) as u64;
+        (*packets).forwarded += (outcome == Outcome::Forwarded) as u64;
     }
 }

@@ -5,19 +5,21 @@ use core::mem::MaybeUninit;
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::bpf_xdp_load_bytes;
 use aya_ebpf::programs::XdpContext;
-use relay_common::frame::Frame;
+use relay_common::frame::{Copy, Frame};
 
 /// The linear part of a frame, read in place: for headers, at offsets the verifier can follow.
-pub struct HeaderFrame {
+pub struct HeaderFrame<'a> {
+    ctx: &'a XdpContext,
     data: usize,
     data_end: usize,
 }
 
-impl HeaderFrame {
+impl<'a> HeaderFrame<'a> {
     /// Of the frame at hand.
     #[inline(always)]
-    pub fn new(ctx: &XdpContext) -> Self {
+    pub fn new(ctx: &'a XdpContext) -> Self {
         Self {
+            ctx,
             data: ctx.data(),
             // Volatile, or LLVM folds the comparisons with it into forms that the verifier does not
             // take for a bounds test. Not `black_box`: that takes it through memory, where the
@@ -28,7 +30,7 @@ impl HeaderFrame {
     }
 }
 
-impl Frame for HeaderFrame {
+impl Frame for HeaderFrame<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         let from = self.data + at;
@@ -62,5 +64,38 @@ impl Frame for WholeFrame<'_> {
         }
         // SAFETY: the helper returned 0, so it wrote all `N` bytes.
         Some(unsafe { bytes.assume_init() })
+    }
+}
+
+impl HeaderFrame<'_> {
+    /// Writes to the linear part; nothing where it is shorter.
+    #[inline(always)]
+    pub fn store<const N: usize>(&self, at: usize, bytes: &[u8; N]) {
+        let from = self.data + at;
+        if from + N > self.data_end {
+            return;
+        }
+        let place = from as *mut u8;
+        for (index, byte) in bytes.iter().enumerate() {
+            // Volatile, or LLVM makes a call of memmove of it, which subtracts pointers.
+            // SAFETY: as `load`.
+            unsafe { place.add(index).write_volatile(*byte) };
+        }
+    }
+}
+
+impl Copy for HeaderFrame<'_> {
+    #[inline(always)]
+    fn copy(&self, at: usize, into: &mut [u8]) -> bool {
+        // SAFETY: the helper writes as many octets as `into` has, and checks the offset.
+        let failed = unsafe {
+            bpf_xdp_load_bytes(
+                self.ctx.as_ptr().cast(),
+                at as u32,
+                into.as_mut_ptr().cast(),
+                into.len() as u32,
+            )
+        };
+        failed == 0
     }
 }

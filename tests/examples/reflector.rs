@@ -86,7 +86,7 @@ impl Reflector {
                 interface_rate: 0,
                 mac_count: 1,
                 macs,
-                reserved: 0,
+                mtu: 1500,
             },
             is_ethernet: true,
         };

@@ -106,6 +106,8 @@ fn heartbeat_missing_old_or_of_another_layout_passes_and_counts() {
         layout,
         quiet: 0,
         heartbeat_boot_nanos,
+        ready: 0,
+        data_path: 0,
     };
 
     kernel.set_daemon(daemon(0, 0));
@@ -132,6 +134,8 @@ fn daemon_that_naps_is_not_woken_and_finds_the_frames() {
         layout: LAYOUT,
         quiet,
         heartbeat_boot_nanos: boot_nanos(),
+        ready: 0,
+        data_path: 0,
     };
 
     kernel.set_daemon(says(1));

@@ -11,7 +11,7 @@ use aya::{Ebpf, EbpfLoader};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::time::{ClockId, clock_gettime};
 use relay_common::abi::{
-    Daemon, FLAG_ACCEPT_RELAYED, Interface, LAYOUT, OwnAddress, ROLE_ACCESS, RecordHeader,
+    Daemon, FLAG_ACCEPT_RELAYED, Interface, LAYOUT, OwnAddress, ROLE_ACCESS, RecordHeader, Refused,
     XdpPackets,
 };
 use relay_common::maps::{self, DropReason};
@@ -76,7 +76,7 @@ pub fn interface() -> Interface {
         interface_rate: 0,
         mac_count: 1,
         macs,
-        reserved: 0,
+        mtu: 1500,
     }
 }
 
@@ -87,8 +87,14 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loaded, with empty maps and a ring of this size. `None`: skipped, the reason is noted.
+    /// Loaded, with empty maps, room for few bindings and a ring of this size. `None`: skipped, the reason
+    /// is noted.
     pub fn load(ring_bytes: u32) -> Option<Self> {
+        Self::load_for(ring_bytes, 4096)
+    }
+
+    /// The same with room for so many bindings.
+    pub fn load_for(ring_bytes: u32, bindings: u32) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             skip("loading kernel programs needs root");
             return None;
@@ -100,6 +106,9 @@ impl Kernel {
         };
         let loaded = EbpfLoader::new()
             .map_max_entries(maps::DHCP_FRAMES, ring_bytes)
+            .map_max_entries(maps::ADDR_BINDINGS, bindings)
+            .map_max_entries(maps::PREFIX_BINDINGS, bindings)
+            .map_max_entries(maps::BINDING_STATS, bindings)
             .load(&object);
         let mut ebpf = match loaded {
             Ok(ebpf) => ebpf,
@@ -109,14 +118,16 @@ impl Kernel {
             }
             Err(error) => panic!("load {}: {error:?}", path.display()),
         };
-        let program: &mut Xdp = ebpf
-            .program_mut(maps::ACCESS_INGRESS)
-            .expect("the object holds the program")
-            .try_into()
-            .expect("an XDP program");
-        program
-            .load()
-            .unwrap_or_else(|error| panic!("the verifier refuses: {error}"));
+        for name in [maps::ACCESS_INGRESS, maps::CORE_INGRESS] {
+            let program: &mut Xdp = ebpf
+                .program_mut(name)
+                .expect("the object holds the program")
+                .try_into()
+                .expect("an XDP program");
+            program
+                .load()
+                .unwrap_or_else(|error| panic!("the verifier refuses {name}: {error}"));
+        }
         let ring = ebpf.take_map(maps::DHCP_FRAMES).expect("the ring");
         let ring = RingBuf::try_from(ring).expect("a ring buffer");
         Some(Self { ebpf, ring })
@@ -131,10 +142,15 @@ impl Kernel {
         Some(kernel)
     }
 
-    /// The program.
+    /// The program on access interfaces.
     pub fn program(&self) -> &Xdp {
+        self.program_named(maps::ACCESS_INGRESS)
+    }
+
+    /// A program.
+    pub fn program_named(&self, name: &str) -> &Xdp {
         self.ebpf
-            .program(maps::ACCESS_INGRESS)
+            .program(name)
             .expect("loaded")
             .try_into()
             .expect("an XDP program")
@@ -212,6 +228,8 @@ impl Kernel {
             layout: LAYOUT,
             quiet: 0,
             heartbeat_boot_nanos,
+            ready: 0,
+            data_path: 0,
         });
     }
 
@@ -273,14 +291,23 @@ impl Kernel {
         std::iter::from_fn(|| self.ring.next().map(|_| ())).count()
     }
 
-    /// A drop counter, over all CPUs.
+    /// What met a reason, dropped or not, over all CPUs.
     pub fn reason(&self, reason: DropReason) -> u64 {
-        let map: PerCpuArray<_, u64> = self
+        let refused = self.refused(reason);
+        refused.dropped + refused.passed
+    }
+
+    /// What became of what met a reason, over all CPUs.
+    pub fn refused(&self, reason: DropReason) -> Refused {
+        let map: PerCpuArray<_, Refused> = self
             .map(maps::DROP_COUNTERS)
             .try_into()
             .expect("a per-CPU array");
         let values = map.get(&(reason as u32), 0).expect("a place per reason");
-        values.iter().sum()
+        values.iter().fold(Refused::default(), |sum, cpu| Refused {
+            dropped: sum.dropped + cpu.dropped,
+            passed: sum.passed + cpu.passed,
+        })
     }
 
     /// Reasons that counted anything, with how often.
@@ -304,6 +331,7 @@ impl Kernel {
             sum.passed += value.passed;
             sum.captured += value.captured;
             sum.dropped += value.dropped;
+            sum.forwarded += value.forwarded;
         }
         sum
     }

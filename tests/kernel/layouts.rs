@@ -81,7 +81,7 @@ fn maps_have_the_sizes_that_both_sides_expect() {
         ),
         (maps::OWN_ADDRESSES, 16, 4, maps::OWN_ADDRESSES_CAPACITY),
         (maps::DAEMON, 4, size_of::<abi::Daemon>(), 1),
-        (maps::DROP_COUNTERS, 4, 8, DROP_REASONS),
+        (maps::DROP_COUNTERS, 4, 16, DROP_REASONS),
         (
             maps::XDP_PACKETS,
             4,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
-use relay_common::abi::XdpPackets;
+use relay_common::abi::{Refused, XdpPackets};
 use relay_common::maps::{DropReason, packets_place};
 
 use crate::control::view::{DataplaneCounters, DataplaneView};
@@ -21,7 +21,7 @@ struct Shared {
 
 /// The maps that the programs write.
 pub(super) struct CounterMaps {
-    pub(super) drops: PerCpuArray<MapData, u64>,
+    pub(super) drops: PerCpuArray<MapData, Refused>,
     pub(super) packets: PerCpuArray<MapData, XdpPackets>,
 }
 
@@ -63,14 +63,18 @@ impl DataplaneView for DataplaneHandle {
         };
         let mut counters = DataplaneCounters::default();
         for &reason in DropReason::ALL {
-            let count = maps
-                .drops
-                .get(&(reason as u32), 0)
-                .map_or(0, |values| values.iter().sum());
-            if reason == DropReason::RingFull {
-                counters.ring_lost = count;
-            } else if reason.is_dropped() {
-                counters.drops.push((reason.name().to_owned(), count));
+            let (mut dropped, mut passed) = (0, 0);
+            if let Ok(values) = maps.drops.get(&(reason as u32), 0) {
+                for cpu in values.iter() {
+                    dropped += cpu.dropped;
+                    passed += cpu.passed;
+                }
+            }
+            match reason {
+                DropReason::RingFull => counters.ring_lost = passed,
+                // These are left to the kernel's stack, always.
+                DropReason::NoHeartbeat | DropReason::Oversized => {}
+                _ => counters.drops.push((reason.name().to_owned(), dropped)),
             }
         }
         for (ifindex, name) in &shared.names {
@@ -82,6 +86,7 @@ impl DataplaneView for DataplaneHandle {
                 ("pass", packets.passed),
                 ("ring", packets.captured),
                 ("drop", packets.dropped),
+                ("redirect", packets.forwarded),
             ] {
                 counters
                     .packets
@@ -100,5 +105,6 @@ fn sum(values: PerCpuValues<XdpPackets>) -> XdpPackets {
             passed: sum.passed + cpu.passed,
             captured: sum.captured + cpu.captured,
             dropped: sum.dropped + cpu.dropped,
+            forwarded: sum.forwarded + cpu.forwarded,
         })
 }

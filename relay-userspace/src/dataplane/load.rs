@@ -43,9 +43,11 @@ impl Loaded {
             }
         }
         let mut ebpf = loader.load(object).context("load the kernel programs")?;
-        program(&mut ebpf)?
-            .load()
-            .context("the kernel refuses the program access_ingress")?;
+        for name in [maps::ACCESS_INGRESS, maps::CORE_INGRESS] {
+            program(&mut ebpf, name)?
+                .load()
+                .with_context(|| format!("the kernel refuses the program {name}"))?;
+        }
         let counters = CounterMaps {
             drops: take(&mut ebpf, maps::DROP_COUNTERS)?.try_into()?,
             packets: take(&mut ebpf, maps::XDP_PACKETS)?.try_into()?,
@@ -58,6 +60,8 @@ impl Loaded {
                 layout: abi::LAYOUT,
                 quiet: 0,
                 heartbeat_boot_nanos: 0,
+                ready: 0,
+                data_path: 0,
             },
             ring: take(&mut ebpf, maps::DHCP_FRAMES)?.try_into()?,
             counters: Some(counters),
@@ -71,7 +75,7 @@ impl Loaded {
     }
 
     pub(super) fn program(&mut self) -> &mut Xdp {
-        program(&mut self.ebpf).expect("it was there when it was loaded")
+        program(&mut self.ebpf, maps::ACCESS_INGRESS).expect("it was there when it was loaded")
     }
 
     /// Entries of interfaces that are not wanted go, an entry that changed is replaced whole.
@@ -137,10 +141,10 @@ impl Loaded {
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut Xdp> {
     let program = ebpf
-        .program_mut(maps::ACCESS_INGRESS)
-        .context("the object has no program access_ingress")?;
+        .program_mut(name)
+        .with_context(|| format!("the object has no program {name}"))?;
     Ok(program.try_into()?)
 }
 
@@ -220,6 +224,8 @@ const fn data(map: &Map) -> Option<&MapData> {
         | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
         | Map::PerCpuHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::DevMapHash(data)
         | Map::RingBuf(data) => Some(data),
         _ => None,
     }

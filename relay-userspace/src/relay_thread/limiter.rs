@@ -119,7 +119,7 @@ mod tests {
             interface_rate,
             mac_count: 0,
             macs: [[0; 6]; INTERFACE_MACS],
-            reserved: 0,
+            mtu: 1500,
         }
     }
 

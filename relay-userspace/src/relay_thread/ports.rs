@@ -282,7 +282,7 @@ fn entry(
         interface_rate: wanted.rate_limit.per_interface,
         mac_count: 0,
         macs: [[0; 6]; abi::INTERFACE_MACS],
-        reserved: 0,
+        mtu: interface.map_or(0, |interface| interface.mtu),
     };
     let Some(interface) = interface else {
         return entry;
