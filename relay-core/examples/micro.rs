@@ -333,6 +333,7 @@ fn config() -> RelayConfig {
             neighbors: true,
             allowed: Vec::new(),
             networks: Vec::new(),
+            own_addresses: Vec::new(),
             vlan_devices: Vec::new(),
         },
         reply_deadline: Duration::from_millis(200),

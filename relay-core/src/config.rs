@@ -168,6 +168,8 @@ pub struct RoutePolicy {
     pub allowed: Vec<Prefix>,
     /// On-link networks of all interfaces of this router.
     pub networks: Vec<(IfIndex, Prefix)>,
+    /// Every address of this router.
+    pub own_addresses: Vec<Ipv6Addr>,
     /// VLAN interfaces: which device receives what comes tagged on another.
     pub vlan_devices: Vec<VlanDevice>,
 }

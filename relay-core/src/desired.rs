@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 
-use relay_common::net::VlanTag;
+use relay_common::net::{VlanTag, VlanTags};
 
 use crate::config::RoutePolicy;
 use crate::input::RouteRefusal;
@@ -47,6 +47,9 @@ pub(crate) struct Policy {
     networks: Vec<(Prefix, IfIndex)>,
     /// The prefix lengths of `networks`, each once.
     lengths: Vec<u8>,
+    /// What this router answers to: its addresses, and the subnet-router anycast address of each of its
+    /// networks (RFC 4291 §2.6.1). Sorted.
+    own_addresses: Vec<Ipv6Addr>,
     /// Sorted.
     vlan_devices: Vec<((IfIndex, VlanTag), IfIndex)>,
 }
@@ -58,6 +61,15 @@ impl Policy {
         let mut lengths: Vec<_> = networks.iter().map(|(network, _)| network.bits()).collect();
         lengths.sort_unstable();
         lengths.dedup();
+        let anycast = networks.iter().map(|(network, _)| network.address());
+        let mut own_addresses: Vec<_> = policy
+            .own_addresses
+            .iter()
+            .copied()
+            .chain(anycast)
+            .collect();
+        own_addresses.sort_unstable();
+        own_addresses.dedup();
         let devices = policy.vlan_devices.iter();
         let mut vlan_devices: Vec<_> = devices
             .map(|device| ((device.parent, device.tag), device.ifindex))
@@ -71,6 +83,7 @@ impl Policy {
             allowed: policy.allowed.clone(),
             networks,
             lengths,
+            own_addresses,
             vlan_devices,
         }
     }
@@ -78,46 +91,72 @@ impl Policy {
     /// What should be of the route of this lease.
     // req: PDR-R-2
     pub(crate) fn wanted(&self, links: &Links, lease: &Candidate) -> Wanted {
-        let by_type = match lease.ia_type {
-            IaType::Na | IaType::Ta => self.addresses,
-            IaType::Pd => self.prefixes,
-        };
-        if !self.enabled || !by_type {
+        if !self.is_enabled(lease.ia_type) {
             return Wanted::Disabled;
         }
         self.interface(links, lease)
             .map_or_else(Wanted::Refused, Wanted::Route)
     }
 
+    /// Whether packets to this lease may pass by the kernel's routes, as far as the kernel does not refuse
+    /// its route: they would go the same way, were there an interface for the client's tags.
+    pub(crate) fn may_pass_by(&self, links: &Links, lease: &Candidate) -> bool {
+        let Ok(access) = access_interface(links, lease) else {
+            return false;
+        };
+        let own = self.device(access, lease.link.vlans).unwrap_or(access);
+        self.is_enabled(lease.ia_type)
+            && self.refusal(own, &lease.prefix).is_none()
+            && !self.is_own_inside(&lease.prefix)
+    }
+
+    const fn is_enabled(&self, ia_type: IaType) -> bool {
+        let by_type = match ia_type {
+            IaType::Na | IaType::Ta => self.addresses,
+            IaType::Pd => self.prefixes,
+        };
+        self.enabled && by_type
+    }
+
     fn interface(&self, links: &Links, lease: &Candidate) -> Result<IfIndex, RouteRefusal> {
-        // req: ALQ-D-4
-        if lease.link.access == AccessId::UNMAPPED {
-            return Err(RouteRefusal::NotMapped);
+        let access = access_interface(links, lease)?;
+        let interface = self
+            .device(access, lease.link.vlans)
+            .ok_or(RouteRefusal::NoVlanInterface)?;
+        match self.refusal(interface, &lease.prefix) {
+            None => Ok(interface),
+            Some(why) => Err(why),
         }
-        // Behind a relay that is none of our link, that relay is the first hop. req: RLY-69
-        if !lease.is_first_hop || !is_link_local(lease.next_hop) {
-            return Err(RouteRefusal::NotFirstHop);
-        }
-        let access = links.by_id(lease.link.access);
-        let mut interface = access
-            .and_then(|link| link.access.ifindex)
-            .ok_or(RouteRefusal::NoInterface)?;
-        for tag in lease.link.vlans.iter() {
+    }
+
+    /// The interface that takes these tags off; `access` itself without tags.
+    fn device(&self, access: IfIndex, vlans: VlanTags) -> Option<IfIndex> {
+        vlans.iter().try_fold(access, |interface, tag| {
             let devices = &self.vlan_devices;
-            interface = devices
-                .binary_search_by_key(&(interface, tag), |(key, _)| *key)
-                .ok()
-                .and_then(|at| Some(devices.get(at)?.1))
-                .ok_or(RouteRefusal::NoVlanInterface)?;
+            let at = devices.binary_search_by_key(&(interface, tag), |(key, _)| *key);
+            Some(devices.get(at.ok()?)?.1)
+        })
+    }
+
+    /// Why nothing of this prefix goes out of this interface.
+    fn refusal(&self, interface: IfIndex, prefix: &Prefix) -> Option<RouteRefusal> {
+        if !self.allowed.is_empty() && !self.allowed.iter().any(|net| net.covers(prefix)) {
+            return Some(RouteRefusal::NotAllowed);
         }
-        let prefix = lease.prefix;
-        if !self.allowed.is_empty() && !self.allowed.iter().any(|net| net.covers(&prefix)) {
-            return Err(RouteRefusal::NotAllowed);
-        }
-        if self.touches_foreign_network(interface, &prefix) {
-            return Err(RouteRefusal::ForeignNetwork);
-        }
-        Ok(interface)
+        self.touches_foreign_network(interface, prefix)
+            .then_some(RouteRefusal::ForeignNetwork)
+    }
+
+    /// Whether the kernel takes some of this prefix for itself, or routes it more specifically.
+    // req: SNP-34
+    fn is_own_inside(&self, prefix: &Prefix) -> bool {
+        let first = prefix.address();
+        let address = self.own_addresses.partition_point(|own| *own < first);
+        let address = self.own_addresses.get(address);
+        let behind = self.networks.partition_point(|(other, _)| other <= prefix);
+        let network = self.networks.get(behind);
+        address.is_some_and(|own| prefix.contains(*own))
+            || network.is_some_and(|(other, _)| prefix.covers(other))
     }
 
     /// The access interface on whose networks an address is, where that is one.
@@ -161,6 +200,22 @@ impl Policy {
             .take_while(|(other, _)| prefix.covers(other));
         around.chain(inside).any(is_foreign)
     }
+}
+
+/// Where the client is, if it is the next hop.
+fn access_interface(links: &Links, lease: &Candidate) -> Result<IfIndex, RouteRefusal> {
+    // req: ALQ-D-4
+    if lease.link.access == AccessId::UNMAPPED {
+        return Err(RouteRefusal::NotMapped);
+    }
+    // Behind a relay that is none of our link, that relay is the first hop. req: RLY-69
+    if !lease.is_first_hop || !is_link_local(lease.next_hop) {
+        return Err(RouteRefusal::NotFirstHop);
+    }
+    let access = links.by_id(lease.link.access);
+    access
+        .and_then(|link| link.access.ifindex)
+        .ok_or(RouteRefusal::NoInterface)
 }
 
 #[cfg(test)]

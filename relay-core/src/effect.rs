@@ -13,6 +13,7 @@ use relay_common::net::{MacAddr, VlanTags};
 use crate::alq::LeasequeryEffect;
 use crate::error::{Discard, Notice};
 use crate::record::RecordChange;
+use crate::time::Instant;
 use crate::types::{AccessId, IfIndex, Prefix, ServerId};
 use crate::view::SubscriberView;
 
@@ -42,6 +43,9 @@ pub enum Effect {
     Route(RouteChange),
     /// Change a neighbour entry.
     Neighbor(NeighborChange),
+    /// Change an entry of the kernel's tables of bindings
+    /// ([`crate::relay::Relay::set_forwarding`]).
+    Forwarding(ForwardingChange),
     /// A binding was changed.
     Binding(BindingEvent),
     /// A durable store has something to do ([`crate::relay::Relay::set_keeping`]).
@@ -139,6 +143,45 @@ pub enum NeighborChange {
         /// The client's link-local address.
         address: Ipv6Addr,
     },
+}
+
+/// A binding that the kernel must know, or must not: to check, count and forward its client's packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ForwardingChange {
+    /// There must be exactly this entry.
+    Put(ForwardingEntry),
+    /// No entry for this prefix.
+    Remove {
+        /// The leased prefix.
+        prefix: Prefix,
+    },
+}
+
+impl ForwardingChange {
+    /// The prefix that it is about.
+    pub const fn prefix(&self) -> Prefix {
+        match self {
+            Self::Put(entry) => entry.prefix,
+            Self::Remove { prefix } => *prefix,
+        }
+    }
+}
+
+/// Whose a prefix is, as the kernel has to know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ForwardingEntry {
+    /// Exactly as leased (PDR-R-3).
+    pub prefix: Prefix,
+    /// The access interface that receives the client's frames, whatever tags they have.
+    pub interface: IfIndex,
+    /// The tags of the client's frames.
+    pub vlans: VlanTags,
+    /// The source of the client's frames.
+    pub mac: MacAddr,
+    /// End of the valid lifetime, [`Instant::NEVER`] where it is infinite.
+    pub valid_until: Instant,
+    /// Whether packets to it may pass by the kernel's routes.
+    pub is_routed: bool,
 }
 
 /// A change of one binding.

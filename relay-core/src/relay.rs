@@ -9,7 +9,7 @@ use core::net::Ipv6Addr;
 use core::time::Duration;
 
 use crate::alq::{self, Digest, Heard, Leasequery, Neighbor, Readiness};
-use crate::binding::{Bindings, Context, Place, Source};
+use crate::binding::{Again, Bindings, Context, Place, Source};
 use crate::config::RelayConfig;
 use crate::effect::{ClientPath, Effect, Span};
 use crate::error::{Discard, Notice};
@@ -145,16 +145,34 @@ impl Relay {
     /// Asks for all wanted routes and neighbour entries once more, for a shell that lost sight of
     /// the kernel. They come in slices out of the next calls of [`Relay::handle_timeout`].
     pub fn resend_routes(&mut self) {
-        self.bindings.look_again(true);
+        self.bindings.look_again(Again {
+            routes: true,
+            forwarding: false,
+        });
     }
 
-    /// Whether slices of [`Relay::resend_routes`], or of a look after new surroundings, wait: the shell
+    /// Whether the shell writes the kernel's tables of bindings: only then does it hear of what they are
+    /// to hold. Of what is there already it hears after [`Relay::resend_forwarding`].
+    pub fn set_forwarding(&mut self, is_wanted: bool) {
+        self.bindings.set_forwarding(is_wanted);
+    }
+
+    /// Asks for all entries of the kernel's tables of bindings once more. They come as routes do after
+    /// [`Relay::resend_routes`].
+    pub fn resend_forwarding(&mut self) {
+        self.bindings.look_again(Again {
+            routes: false,
+            forwarding: true,
+        });
+    }
+
+    /// Whether slices of such a resend, or of a look after new surroundings, wait: the shell
     /// has no room for them.
     pub fn hold_routes_back(&mut self, hold: bool) {
         self.bindings.hold_looks_back(hold);
     }
 
-    /// Whether slices of [`Relay::resend_routes`], or of a look after new surroundings, are still
+    /// Whether slices of such a resend, or of a look after new surroundings, are still
     /// to come.
     pub fn is_resending(&self) -> bool {
         self.bindings.is_looking()

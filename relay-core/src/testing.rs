@@ -12,7 +12,7 @@ use core::time::Duration;
 use relay_common::net::{MacAddr, VlanTags};
 
 use crate::config::{Access, LeasequeryConfig, Limits, RelayConfig, RoutePolicy, Server};
-use crate::effect::{Effect, RouteChange};
+use crate::effect::{Effect, ForwardingChange, ForwardingEntry, RouteChange};
 use crate::input::{ClientDatagram, Input, ServerDatagram};
 use crate::record::RecordChange;
 use crate::relay::Relay;
@@ -118,6 +118,7 @@ pub(crate) fn config() -> RelayConfig {
             neighbors: true,
             allowed: Vec::new(),
             networks: Vec::new(),
+            own_addresses: Vec::new(),
             vlan_devices: Vec::new(),
         },
         reply_deadline: Duration::from_millis(200),
@@ -209,6 +210,10 @@ pub(crate) fn run(relay: &mut Relay) -> Vec<String> {
             }
             Effect::Route(RouteChange::Remove { prefix, .. }) => format!("no route {prefix}"),
             Effect::Neighbor(change) => format!("{change:?}"),
+            Effect::Forwarding(ForwardingChange::Put(entry)) => forwarding_line(&entry),
+            Effect::Forwarding(ForwardingChange::Remove { prefix }) => {
+                format!("no forwarding {prefix}")
+            }
             Effect::Binding(event) => format!("binding {}", event.action.name()),
             Effect::Discarded { reason, .. } => format!("discarded {}", reason.name()),
             Effect::Record { change, sequence } => match change {
@@ -219,6 +224,22 @@ pub(crate) fn run(relay: &mut Relay) -> Vec<String> {
         });
     }
     lines
+}
+
+/// `forwarding PREFIX ifN[ tags] MAC until SECONDS[ routed]`; seconds are those since [`T0`].
+fn forwarding_line(entry: &ForwardingEntry) -> String {
+    let until = entry.valid_until.saturating_since(T0).as_secs();
+    let tags = match entry.vlans.iter().count() {
+        0 => String::new(),
+        _ => format!(" {:?}", entry.vlans),
+    };
+    format!(
+        "forwarding {} if{}{tags} {} until {until}{}",
+        entry.prefix,
+        entry.interface.0,
+        entry.mac,
+        if entry.is_routed { " routed" } else { "" },
+    )
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

@@ -141,6 +141,7 @@ pub fn config() -> RelayConfig {
                 (IfIndex(3), prefix("2001:db8:2::/64")),
                 (IfIndex(9), prefix("2001:db8:53::/64")),
             ],
+            own_addresses: Vec::new(),
             vlan_devices: Vec::new(),
         },
         reply_deadline: 200 * MS,
@@ -557,6 +558,8 @@ impl Bench {
             Effect::Neighbor(NeighborChange::Remove { interface, address }) => {
                 (format!("neighbor del {address} dev {}", interface.0), None)
             }
+            // Asked for by no test with one relay.
+            Effect::Forwarding(change) => (format!("{change:?}"), None),
             Effect::Binding(event) => {
                 let what = event
                     .subscriber

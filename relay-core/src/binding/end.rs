@@ -211,12 +211,10 @@ impl Bindings {
             // Nobody needs it any more, whoever told it. req: ALQ-46
             None => self.record_remove(cx, binding.id),
         }
-        match (heir, binding.announced) {
-            (Some(heir), announced) => self.take_over(cx, heir, announced),
-            (None, Some(_)) => {
-                self.retract(cx, binding.prefix);
-            }
-            (None, None) => {}
+        let announced = binding.take_announced();
+        match heir {
+            Some(heir) => self.take_over(cx, heir, announced),
+            None => self.take_back(cx, binding.prefix, announced),
         }
         self.leave(cx, client);
         if let Some(ended) = view.as_mut().and_then(|view| view.bindings.first_mut()) {

@@ -276,6 +276,7 @@ impl Bindings {
             // A repeated Reply does not overtake the first one, which still waits.
             self.waits.push((binding.prefix, binding.version));
         }
+        self.forward(cx, at, true);
         self.event(cx, at, BindingAction::Renewed);
     }
 
@@ -294,7 +295,7 @@ impl Bindings {
         self.table
             .set_route(old, RouteState::Failed(RouteRefusal::Superseded));
         let binding = self.table.binding_mut(old);
-        let announced = binding.and_then(|binding| binding.announced.take());
+        let announced = binding.map(Binding::take_announced).unwrap_or_default();
         self.take_over(cx, new, announced);
     }
 

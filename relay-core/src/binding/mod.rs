@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod digest;
 mod end;
 pub(crate) mod ended;
+mod forwarding;
 pub(crate) mod index;
 mod learn;
 mod lifecycle;
@@ -25,6 +26,8 @@ mod timers;
 mod told;
 mod views;
 
+#[cfg(test)]
+mod forwarding_tests;
 #[cfg(test)]
 mod record_tests;
 #[cfg(test)]
@@ -43,6 +46,7 @@ use self::ended::Endings;
 use self::records::Records;
 use self::refused::RefusedLeases;
 use self::sequel::Sequels;
+pub(crate) use self::sweep::Again;
 use self::sweep::Sweep;
 use self::table::Table;
 use crate::alq::Digest;
@@ -88,6 +92,8 @@ pub(crate) struct Bindings {
     is_held_back: bool,
     records: Records,
     observed: bool,
+    /// The shell is told of what the kernel's tables of bindings are to hold.
+    forwards: bool,
     cleared: usize,
 }
 
@@ -120,6 +126,7 @@ impl Bindings {
             is_held_back: false,
             records: Records::default(),
             observed: false,
+            forwards: false,
             cleared: 0,
         }
     }
@@ -135,7 +142,7 @@ impl Bindings {
         self.peers.clone_from(&config.leasequery.peers);
         self.history = history(&config.leasequery);
         self.own_address = config.leasequery.own_address;
-        self.look_again(false);
+        self.look_again(Again::default());
     }
 
     pub(crate) const fn set_observed(&mut self, observed: bool) {

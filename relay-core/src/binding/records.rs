@@ -359,6 +359,7 @@ impl Bindings {
         self.table.set_times(at, preferred_until, valid_until);
         self.correct_change(Node::binding(at), earlier_nanos);
         self.record_put(cx, at);
+        self.forward(cx, at, true);
     }
 }
 

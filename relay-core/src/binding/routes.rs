@@ -1,9 +1,11 @@
 //! From leases to route changes and neighbour entries: one owner per prefix, one change per
 //! difference.
 
+use super::client::Client;
+use super::table::{Announced, Binding};
 use super::{Bindings, Context};
 use crate::desired::{Candidate, Wanted};
-use crate::effect::{Effect, NeighborChange, Route, RouteChange};
+use crate::effect::{Effect, ForwardingChange, NeighborChange, Route, RouteChange};
 use crate::input::RouteOutcome;
 use crate::types::{IfIndex, Prefix};
 use crate::view::RouteState;
@@ -13,6 +15,11 @@ impl Bindings {
     /// it the difference; all of it where `again`.
     // req: PDR-R-1
     pub(super) fn reroute(&mut self, cx: &mut Context<'_>, at: u32, again: bool) {
+        self.follow_route(cx, at, again);
+        self.forward(cx, at, again);
+    }
+
+    fn follow_route(&mut self, cx: &mut Context<'_>, at: u32, again: bool) {
         let Some(binding) = self.table.binding(at) else {
             return;
         };
@@ -21,16 +28,7 @@ impl Bindings {
             return;
         };
         let gateway = client.place.address;
-        let wanted = self.policy.wanted(
-            cx.links,
-            &Candidate {
-                ia_type: binding.ia_type,
-                prefix,
-                link: client.link,
-                next_hop: gateway,
-                is_first_hop: client.place.is_first_hop,
-            },
-        );
+        let wanted = self.policy.wanted(cx.links, &candidate(binding, client));
         match wanted {
             Wanted::Route(interface) => {
                 if binding.announced == Some(interface) && !again {
@@ -86,15 +84,28 @@ impl Bindings {
         }
     }
 
-    /// A lease now owns its prefix, whose route the one before it may have had.
-    pub(super) fn take_over(&mut self, cx: &mut Context<'_>, at: u32, before: Option<IfIndex>) {
+    /// A lease now owns its prefix, of which another had what was told `before`.
+    pub(super) fn take_over(&mut self, cx: &mut Context<'_>, at: u32, before: Announced) {
         self.reroute(cx, at, false);
-        let binding = self.table.binding(at);
-        if let Some(binding) = binding
-            && binding.announced.is_none()
-            && before.is_some()
-        {
-            self.retract(cx, binding.prefix);
+        let Some(now) = self.table.binding(at) else {
+            return;
+        };
+        let prefix = now.prefix;
+        let left = Announced {
+            route: before.route.filter(|_| now.announced.is_none()),
+            forwarded: before.forwarded.filter(|_| now.forwarded.is_none()),
+        };
+        self.take_back(cx, prefix, left);
+    }
+
+    /// Nothing of what was told of a prefix is true any more.
+    pub(super) fn take_back(&mut self, cx: &mut Context<'_>, prefix: Prefix, told: Announced) {
+        if told.route.is_some() {
+            self.retract(cx, prefix);
+        }
+        if told.forwarded.is_some() {
+            cx.out
+                .push(Effect::Forwarding(ForwardingChange::Remove { prefix }));
         }
     }
 
@@ -122,6 +133,7 @@ impl Bindings {
                 Err(why) => RouteState::Failed(why),
             };
             self.table.set_route(at, state);
+            self.forward(cx, at, false);
         }
         cx.hold.settle(outcome.prefix, outcome.version, cx.out);
     }
@@ -166,5 +178,15 @@ impl Bindings {
                 address,
             }));
         }
+    }
+}
+
+pub(super) fn candidate(binding: &Binding, client: &Client) -> Candidate {
+    Candidate {
+        ia_type: binding.ia_type,
+        prefix: binding.prefix,
+        link: client.link,
+        next_hop: client.place.address,
+        is_first_hop: client.place.is_first_hop,
     }
 }

@@ -10,14 +10,26 @@ const SLICE: u32 = 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sweep {
     next: u32,
-    /// Everything is told again, not only differences.
-    again: bool,
+    again: Again,
+}
+
+/// What is told again whole, not only where it differs.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Again {
+    /// Routes and neighbour entries, and what follows from them.
+    pub(crate) routes: bool,
+    /// Entries of the kernel's tables of bindings.
+    pub(crate) forwarding: bool,
 }
 
 impl Bindings {
     /// Begins a look at all clients; one that is under way begins anew.
-    pub(crate) fn look_again(&mut self, again: bool) {
-        let again = again || self.sweep.is_some_and(|sweep| sweep.again);
+    pub(crate) fn look_again(&mut self, again: Again) {
+        let before = self.sweep.map(|sweep| sweep.again).unwrap_or_default();
+        let again = Again {
+            routes: again.routes || before.routes,
+            forwarding: again.forwarding || before.forwarding,
+        };
         self.sweep = (self.table.clients() > 0).then_some(Sweep { next: 0, again });
     }
 
@@ -49,11 +61,14 @@ impl Bindings {
                 self.remap(cx, at);
                 continue;
             }
-            if sweep.again {
+            if sweep.again.routes {
                 // Told anew with the first of its routes.
                 client.neighbor = None;
             }
-            self.reroute_client(cx, at, sweep.again);
+            self.reroute_client(cx, at, sweep.again.routes);
+            if sweep.again.forwarding && !sweep.again.routes {
+                self.forward_client(cx, at);
+            }
             self.tidy_neighbor(cx, at);
         }
         self.waits.clear();

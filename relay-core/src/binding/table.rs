@@ -58,6 +58,8 @@ pub(crate) struct Binding {
     pub(crate) version: u64,
     /// The interface of the route that the shell was asked for, and not asked to take back.
     pub(crate) announced: Option<IfIndex>,
+    /// What the shell was told for the kernel's tables of bindings, and not told to take back.
+    pub(crate) forwarded: Option<Forwarded>,
     pub(crate) route: RouteState,
     /// Its times may be too late ([`crate::record::Restored`]).
     pub(crate) is_uncertain: bool,
@@ -68,7 +70,29 @@ pub(crate) struct Binding {
     pub(crate) snooped_by: Ipv6Addr,
 }
 
+/// What the shell holds for a prefix because of what it was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Announced {
+    pub(crate) route: Option<IfIndex>,
+    pub(crate) forwarded: Option<Forwarded>,
+}
+
+/// What of an entry in the kernel's tables may change without a change of the lease or of its client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Forwarded {
+    pub(crate) interface: IfIndex,
+    pub(crate) is_routed: bool,
+}
+
 impl Binding {
+    /// What was told of it is another's from now on.
+    pub(crate) fn take_announced(&mut self) -> Announced {
+        Announced {
+            route: self.announced.take(),
+            forwarded: self.forwarded.take(),
+        }
+    }
+
     /// Whether a lease of this IA is it. Servers do not tell IAIDs in leasequery: one that was
     /// learned so is of whatever IA the client says.
     fn is_of_ia(&self, ia_type: IaType, iaid: Iaid) -> bool {
@@ -442,6 +466,7 @@ impl Table {
             valid_until: given.at,
             version: 0,
             announced: None,
+            forwarded: None,
             route: RouteState::Disabled,
             is_uncertain: false,
             id: 0,
@@ -749,6 +774,7 @@ impl Table {
                 let is_owner = self.owner(binding.prefix) == Some(lease);
                 assert_eq!(binding.is_owner, is_owner);
                 assert!(is_owner || binding.announced.is_none());
+                assert!(is_owner || binding.forwarded.is_none());
                 pending += usize::from(binding.route == RouteState::Pending);
                 leases += 1;
                 owners += usize::from(is_owner);
