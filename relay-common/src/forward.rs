@@ -3,7 +3,7 @@
 //! Decides; the programs carry out. What a router answers itself (hop limit, size, options, link-local
 //! and multicast addresses) is the kernel's, and whatever is in doubt (RFC 4291 §2.5.6, RFC 8200 §3, §4.3, RFC 4443 §3).
 
-use crate::abi::{BINDING_ROUTED, Binding, FLAG_FORWARD, INTERFACE_MACS, Interface};
+use crate::abi::{BINDING_ROUTED, Binding, FLAG_FORWARD, INTERFACE_MACS, Interface, ROLE_ACCESS};
 use crate::guard::{is_link_local, is_multicast, is_unspecified};
 use crate::packet::{AddressBe, Packet, halves, is_extension};
 
@@ -48,6 +48,7 @@ pub fn is_for(interface: &Interface, packet: &Packet) -> bool {
 #[inline(always)]
 pub fn may_descend(packet: &Packet, binding: &Binding, egress: &Interface) -> bool {
     binding.flags & BINDING_ROUTED != 0
+        && egress.role == ROLE_ACCESS
         && egress.flags & FLAG_FORWARD != 0
         && egress.mac_count != 0
         && packet.outer_tpid == 0

@@ -87,7 +87,8 @@ pub fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
-fn index(name: &str) -> u32 {
+/// The index of an interface.
+pub fn index(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).expect("just made")
 }
 

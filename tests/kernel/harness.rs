@@ -5,14 +5,16 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aya::maps::lpm_trie::{self, LpmTrie};
+use aya::maps::xdp::DevMapHash;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{TestRun, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::time::{ClockId, clock_gettime};
 use relay_common::abi::{
-    Daemon, FLAG_ACCEPT_RELAYED, Interface, LAYOUT, OwnAddress, ROLE_ACCESS, RecordHeader, Refused,
-    XdpPackets,
+    ALLOWED_SOURCE_BITS, AllowedSource, BindingStats, Daemon, FLAG_ACCEPT_RELAYED, Interface,
+    LAYOUT, OwnAddress, PrefixLengths, ROLE_ACCESS, RecordHeader, Refused, XdpPackets,
 };
 use relay_common::maps::{self, DropReason};
 use relay_tests::messages::ip;
@@ -28,6 +30,8 @@ pub const ROUTER_ADDRESS: &str = "2001:db8:100::1";
 pub const XDP_DROP: u32 = 1;
 /// See [`XDP_DROP`].
 pub const XDP_PASS: u32 = 2;
+/// See [`XDP_DROP`].
+pub const XDP_REDIRECT: u32 = 4;
 
 /// The object under test: as built by `cargo xtask build-ebpf`, or as named by `RELAY_BPF_OBJECT`.
 pub fn object_path() -> PathBuf {
@@ -142,11 +146,6 @@ impl Kernel {
         Some(kernel)
     }
 
-    /// The program on access interfaces.
-    pub fn program(&self) -> &Xdp {
-        self.program_named(maps::ACCESS_INGRESS)
-    }
-
     /// A program.
     pub fn program_named(&self, name: &str) -> &Xdp {
         self.ebpf
@@ -156,17 +155,22 @@ impl Kernel {
             .expect("an XDP program")
     }
 
-    /// Attaches the program until the harness is dropped.
+    /// Attaches the program of access interfaces until the harness is dropped.
     pub fn attach(&mut self, interface: &str, mode: XdpMode) {
+        self.attach_named(maps::ACCESS_INGRESS, interface, mode);
+    }
+
+    /// Attaches a program.
+    pub fn attach_named(&mut self, name: &str, interface: &str, mode: XdpMode) {
         let program: &mut Xdp = self
             .ebpf
-            .program_mut(maps::ACCESS_INGRESS)
+            .program_mut(name)
             .expect("loaded")
             .try_into()
             .expect("an XDP program");
         program
             .attach(interface, mode)
-            .unwrap_or_else(|error| panic!("attach to {interface}: {error}"));
+            .unwrap_or_else(|error| panic!("attach {name} to {interface}: {error}"));
     }
 
     /// A map by name.
@@ -241,22 +245,89 @@ impl Kernel {
 
     /// Runs the program; its last action and the mean time of one run. Leaves the heartbeat alone.
     pub fn run_repeatedly(&self, frame: &[u8], repeat: u32) -> (u32, Duration) {
+        let (action, duration, _) = self.run_on(maps::ACCESS_INGRESS, IFINDEX, frame, repeat);
+        (action, duration)
+    }
+
+    /// Runs a program as if on an interface: its last action, the mean time of one run, and the frame as it
+    /// left it.
+    pub fn run_on(
+        &self,
+        program: &str,
+        ifindex: u32,
+        frame: &[u8],
+        repeat: u32,
+    ) -> (u32, Duration, Vec<u8>) {
         // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let end = u32::try_from(frame.len()).expect("a frame");
-        let context: Vec<u8> = [0, end, 0, IFINDEX, 0, 0]
+        let context: Vec<u8> = [0, end, 0, ifindex, 0, 0]
             .into_iter()
             .flat_map(u32::to_ne_bytes)
             .collect();
+        // Two tags may come on top.
+        let mut left = vec![0; frame.len() + 8];
         let result = self
-            .program()
+            .program_named(program)
             .test_run(TestRunOptions {
                 data_in: Some(frame),
+                data_out: Some(&mut left),
                 ctx_in: Some(&context),
                 repeat,
                 ..TestRunOptions::default()
             })
             .expect("the kernel runs the program");
-        (result.return_value, result.duration)
+        left.truncate(result.data_size_out as usize);
+        (result.return_value, result.duration, left)
+    }
+
+    /// Writes an entry of a map, octet for octet.
+    pub fn put<K: aya::Pod, V: aya::Pod>(&mut self, map: &str, key: K, value: V) {
+        let mut map: HashMap<_, K, V> = self.map_mut(map).try_into().expect("a hash");
+        map.insert(key, value, 0).expect("room");
+    }
+
+    /// Writes the lengths of a place.
+    pub fn put_lengths(&mut self, place: u32, lengths: PrefixLengths) {
+        let mut map: Array<_, PrefixLengths> = self
+            .map_mut(maps::PREFIX_LENGTHS)
+            .try_into()
+            .expect("an array");
+        map.set(place, lengths, 0).expect("a place");
+    }
+
+    /// Lets a prefix be the source of packets on an interface.
+    pub fn allow_source(&mut self, ifindex: u32, address: &str, bits: u32) {
+        let source = AllowedSource {
+            ifindex,
+            address_be: ip(address).octets(),
+        };
+        let mut map: LpmTrie<_, AllowedSource, u32> =
+            self.map_mut(maps::SOURCE_ALLOW).try_into().expect("a trie");
+        let key = lpm_trie::Key::new(ALLOWED_SOURCE_BITS + bits, source);
+        map.insert(&key, 1, 0).expect("room");
+    }
+
+    /// Lets packets leave by an interface.
+    pub fn open_egress(&mut self, ifindex: u32) {
+        let mut map: DevMapHash<_> = self.map_mut(maps::EGRESS).try_into().expect("devices");
+        map.insert(ifindex, ifindex, None, 0).expect("a device");
+    }
+
+    /// What a binding counted, over all CPUs.
+    pub fn stats(&self, slot: u32) -> BindingStats {
+        let map: PerCpuArray<_, BindingStats> = self
+            .map(maps::BINDING_STATS)
+            .try_into()
+            .expect("a per-CPU array");
+        let values = map.get(&slot, 0).expect("a slot");
+        values
+            .iter()
+            .fold(BindingStats::default(), |sum, cpu| BindingStats {
+                rx_packets: sum.rx_packets + cpu.rx_packets,
+                rx_bytes: sum.rx_bytes + cpu.rx_bytes,
+                tx_packets: sum.tx_packets + cpu.tx_packets,
+                tx_bytes: sum.tx_bytes + cpu.tx_bytes,
+            })
     }
 
     /// The next record, if there is one.

@@ -41,6 +41,12 @@ fn object_names_every_field_and_map_in_btf() {
         "layout",
         "heartbeat_boot_nanos",
         "passed",
+        "forwarded",
+        "valid_until_boot_nanos",
+        "slot",
+        "lengths",
+        "rx_packets",
+        "tx_bytes",
         "captured",
         "dropped",
         "outer_vid",
@@ -96,6 +102,23 @@ fn maps_have_the_sizes_that_both_sides_expect() {
         ),
         (maps::INTERFACE_RATE, 4, 8, maps::INTERFACE_RATE_CAPACITY),
         (maps::SCRATCH, 4, size_of::<abi::Scratch>(), 1),
+        (maps::WORK, 4, size_of::<relay_common::packet::Work>(), 1),
+        (maps::ADDR_BINDINGS, 16, size_of::<abi::Binding>(), 4096),
+        (
+            maps::PREFIX_BINDINGS,
+            size_of::<abi::PrefixKey>(),
+            size_of::<abi::Binding>(),
+            4096,
+        ),
+        (maps::BINDING_STATS, 4, size_of::<abi::BindingStats>(), 4096),
+        (
+            maps::PREFIX_LENGTHS,
+            4,
+            size_of::<abi::PrefixLengths>(),
+            maps::PREFIX_LENGTHS_CAPACITY,
+        ),
+        (maps::SOURCE_ALLOW, 24, 4, maps::SOURCE_ALLOW_CAPACITY),
+        (maps::EGRESS, 4, 8, maps::EGRESS_CAPACITY),
     ];
     for (name, key, value, capacity) in expected {
         let info = info(kernel.map(name));
@@ -134,24 +157,24 @@ fn bpftool_prints_maps_with_field_names() {
 }
 
 #[test]
-fn program_is_gpl_compatible_and_costs_the_verifier_little() {
+fn programs_are_gpl_compatible_and_cost_the_verifier_little() {
     let Some(kernel) = Kernel::load(1 << 16) else {
         return;
     };
-    let info = kernel
-        .program()
-        .info()
-        .expect("the kernel knows its program");
+    for name in [maps::ACCESS_INGRESS, maps::CORE_INGRESS] {
+        let program = kernel.program_named(name);
+        let info = program.info().expect("the kernel knows its program");
 
-    assert_eq!(info.gpl_compatible(), Some(true));
-    assert_eq!(info.name_as_str(), Some(maps::ACCESS_INGRESS));
-    let verified = info.verified_instruction_count().expect("a recent kernel");
-    println!(
-        "access_ingress: {verified} instructions verified, {} octets translated, {} compiled",
-        info.size_translated().unwrap_or(0),
-        info.size_jitted()
-    );
-    assert!(verified < VERIFIED_INSTRUCTIONS_MAX, "{verified}");
+        assert_eq!(info.gpl_compatible(), Some(true));
+        assert_eq!(info.name_as_str(), Some(name));
+        let verified = info.verified_instruction_count().expect("a recent kernel");
+        println!(
+            "{name}: {verified} instructions verified, {} octets translated, {} compiled",
+            info.size_translated().unwrap_or(0),
+            info.size_jitted()
+        );
+        assert!(verified < VERIFIED_INSTRUCTIONS_MAX, "{name}: {verified}");
+    }
 }
 
 fn info(map: &Map) -> MapInfo {
@@ -160,6 +183,8 @@ fn info(map: &Map) -> MapInfo {
         | Map::Array(data)
         | Map::PerCpuArray(data)
         | Map::PerCpuHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::DevMapHash(data)
         | Map::LruHashMap(data) => data,
         other => panic!("{other:?} is not a kind that we use"),
     };

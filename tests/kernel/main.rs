@@ -10,3 +10,5 @@ mod harness;
 mod layouts;
 mod limits;
 mod privileges;
+mod subscriber;
+mod subscriber_frames;
