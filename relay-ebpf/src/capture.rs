@@ -8,7 +8,7 @@ use relay_common::abi::{
 use relay_common::classify::{ALL_RELAY_AGENTS_AND_SERVERS, Datagram, addressed_to};
 use relay_common::maps::DropReason;
 
-use crate::maps::{DAEMON, INTERFACES, OWN_ADDRESSES, count_reason};
+use crate::maps::{INTERFACES, OWN_ADDRESSES, count_reason, daemon};
 use crate::{emit, limit};
 
 /// What became of a frame.
@@ -73,7 +73,7 @@ fn is_own(destination: [u8; 16]) -> bool {
 /// A daemon with our layouts that said within the last second that it reads the ring.
 #[inline(always)]
 pub fn daemon_that_reads(now: u64) -> Option<&'static Daemon> {
-    DAEMON.get(0).filter(|daemon| {
+    daemon().filter(|daemon| {
         daemon.layout == LAYOUT
             && now.saturating_sub(daemon.heartbeat_boot_nanos) <= HEARTBEAT_AGE_MAX_NANOS
     })

@@ -29,7 +29,7 @@ pub static INTERFACES: HashMap<u32, Interface, INTERFACES_CAPACITY, SPARSE> = Ha
 pub static OWN_ADDRESSES: HashMap<OwnAddress, u32, OWN_ADDRESSES_CAPACITY, SPARSE> = HashMap::new();
 
 #[btf_map(name = "daemon")]
-pub static DAEMON: Array<Daemon, 1> = Array::new();
+static DAEMON: Array<Daemon, 1> = Array::new();
 
 #[btf_map(name = "drop_counters")]
 static DROP_COUNTERS: PerCpuArray<Refused, DROP_REASONS> = PerCpuArray::new();
@@ -102,6 +102,13 @@ pub fn scratch() -> Option<NonNull<Scratch>> {
 pub fn work() -> Option<NonNull<Work>> {
     // SAFETY: the map's values are `Work`, its keys four octets.
     unsafe { value(&WORK, &raw const FIRST) }
+}
+
+/// What the daemon says.
+#[inline(always)]
+pub fn daemon() -> Option<&'static Daemon> {
+    // SAFETY: the map's values are `Daemon`, its keys four octets; an array keeps its values.
+    unsafe { value(&DAEMON, &raw const FIRST).map(|it| it.as_ref()) }
 }
 
 /// The value of a key that lies in memory of a map or of the program.

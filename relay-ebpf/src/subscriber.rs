@@ -14,7 +14,7 @@ use relay_common::maps::DropReason;
 use relay_common::packet::{read, upper};
 
 use crate::capture::{Outcome, daemon_that_reads};
-use crate::maps::{BINDING_STATS, DAEMON, count_reason, value, work};
+use crate::maps::{BINDING_STATS, count_reason, daemon, value, work};
 use crate::redirect;
 use crate::tables::Tables;
 use crate::xdp_frame::HeaderFrame;
@@ -23,7 +23,7 @@ use crate::xdp_frame::HeaderFrame;
 #[inline(always)]
 pub fn from_access(ctx: &XdpContext) -> Outcome {
     // Most of what an interface receives is none of ours where neither guard nor forwarding is on.
-    if DAEMON.get(0).is_none_or(|daemon| daemon.data_path == 0) {
+    if daemon().is_none_or(|daemon| daemon.data_path == 0) {
         return Outcome::Passed;
     }
     look_at(ctx)

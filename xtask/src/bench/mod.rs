@@ -1,6 +1,7 @@
 //! `cargo xtask bench NAME`: what is measured, and the help for it. Knows no networking.
 
 mod alq;
+mod forward;
 pub mod goals;
 mod load;
 mod network;
@@ -48,6 +49,15 @@ usage: cargo xtask bench alq [--rounds N] [--bindings N]... [--part NAME]...
   --bindings N       may be repeated (100000, 1000000)
   --part NAME        only this one; may be repeated: catch-up, live, silent
 
+usage: cargo xtask bench forward [--rounds N] [--milliseconds N] [--bindings N]...
+
+  Packets a second that one CPU forwards to subscribers chosen at random: by the kernel's routes, by an XDP program that
+  asks them for each packet, by twinrelay's, and by one that sends every packet out without asking anything.
+
+  --rounds N         interleaved rounds; medians are taken over them (3)
+  --milliseconds N   length of one measurement (1500)
+  --bindings N       may be repeated (10000, 1000000)
+
 usage: cargo xtask bench restart [--clients N]
 
   A restart of the daemon with two bindings for each client: routes still in the kernel, beside a bare scan of the
@@ -82,6 +92,9 @@ pub fn main(args: &[String]) -> ExitCode {
     let mut args = args.iter().cloned();
     let result = match args.next().as_deref() {
         Some("relay") => relay::Options::parse(args).and_then(|options| relay::run(&options)),
+        Some("forward") => {
+            forward::Options::parse(args).and_then(|options| forward::main(&options))
+        }
         Some("routes") => routes::Options::parse(args).and_then(|options| routes::main(&options)),
         Some("alq") => alq::main(args),
         Some("restart") => restart::main(args),
