@@ -152,6 +152,8 @@ pub enum Shown {
     Digest,
     /// Everything that is counted, without the zeroes
     Statistics,
+    /// Kernel programs, their maps, and what they dropped and why
+    Dataplane,
     /// Version and age of the running daemon
     Version,
 }

@@ -9,7 +9,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 
 use relay_core::alq::{Digest, Neighbor, Remote};
 use relay_core::input::{Clear, RouteOutcome};
-use relay_core::types::{AccessId, Prefix};
+use relay_core::types::{AccessId, IfIndex, Prefix};
 use relay_core::view::{Cursor, Filter, Page, SubscriberView, TableSummary};
 use tokio::sync::oneshot;
 
@@ -72,6 +72,10 @@ pub struct Surroundings {
     pub relay: relay_core::config::RelayConfig,
     /// For sockets and kernel programs, in the order of `relay.access`.
     pub access: Vec<AccessPort>,
+    /// Toward servers and the Internet, those that are there.
+    pub core: Vec<CorePort>,
+    /// Packets of subscribers pass by the kernel's stack, where they may.
+    pub forwards: bool,
     /// Names by their numbers; those that left the configuration, and those that only the store
     /// remembers, too.
     pub names: Names,
@@ -105,16 +109,31 @@ pub struct AccessPort {
     pub rate_limit: crate::config::RateLimit,
     /// RELAY-FORW from below, by multicast and to own addresses.
     pub accept_relayed: bool,
+    /// Sources are checked.
+    pub source_guard: crate::config::SourceGuard,
+    /// Sources that need no binding.
+    pub source_allow: Vec<Prefix>,
+    /// What a client sends to its own lease is dropped.
+    pub anti_loop: bool,
     /// Source of frames to clients: the interface's own link-local address (DP-66).
     pub link_local: Option<std::net::Ipv6Addr>,
 }
 
-/// How an access interface is served at present.
+/// What kernel programs need to know of a core interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CorePort {
+    /// Interface name.
+    pub name: String,
+    /// Its present index.
+    pub ifindex: IfIndex,
+}
+
+/// How an access interface is served at present, or a core interface watched.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct PortState {
     /// Interface name.
     pub interface: String,
-    /// `xdp`, `xdp-generic`, `socket`, or `absent`.
+    /// `xdp`, `xdp-generic`, `socket`, or `absent`; of a core interface `none` without a program.
     pub capture: String,
     /// Why `auto` did not take a better way.
     pub reason: Option<String>,

@@ -377,7 +377,11 @@ fn dataplane_families(dataplane: &DataplaneCounters) -> Vec<Family> {
         .drops
         .iter()
         .map(|(reason, count)| (vec![("reason", reason.clone())], *count));
-    vec![
+    let passes = dataplane
+        .passes
+        .iter()
+        .map(|(reason, count)| (vec![("reason", reason.clone())], *count));
+    let mut families = vec![
         counter(
             "xdp_packets",
             "Frames seen by the kernel programs",
@@ -389,11 +393,60 @@ fn dataplane_families(dataplane: &DataplaneCounters) -> Vec<Family> {
             drops.collect(),
         ),
         counter(
+            "xdp_passes",
+            "Frames that met a reason and went to the kernel's stack all the same",
+            passes.collect(),
+        ),
+        counter(
             "ring_lost",
             "Frames that found the ring full and went to the kernel instead",
             alone(dataplane.ring_lost),
         ),
-    ]
+    ];
+    families.extend(subscriber_families(dataplane));
+    families
+}
+
+/// Nothing where no program looks at bindings.
+fn subscriber_families(dataplane: &DataplaneCounters) -> Vec<Family> {
+    let mut families = Vec::new();
+    if let Some(traffic) = dataplane.traffic {
+        let both = |received: u64, sent: u64| {
+            let direction = |name: &str| vec![("direction", name.to_owned())];
+            vec![
+                (direction("from-subscriber"), received),
+                (direction("to-subscriber"), sent),
+            ]
+        };
+        families.push(counter(
+            "subscriber_packets",
+            "Packets of leases seen by the kernel programs",
+            both(traffic.rx_packets, traffic.tx_packets),
+        ));
+        families.push(counter(
+            "subscriber_bytes",
+            "Octets of IPv6 in them",
+            both(traffic.rx_bytes, traffic.tx_bytes),
+        ));
+    }
+    if let Some((entries, limit, refused)) = dataplane.entries {
+        families.push(gauge(
+            "binding_entries",
+            "Bindings in the kernel's maps",
+            alone(entries),
+        ));
+        families.push(gauge(
+            "binding_entries_limit",
+            "Bindings that the kernel's maps have room for",
+            alone(limit),
+        ));
+        families.push(counter(
+            "binding_entries_refused",
+            "Bindings that got no entry in the kernel's maps",
+            alone(refused),
+        ));
+    }
+    families
 }
 
 fn store_families(store: &Status) -> Vec<Family> {

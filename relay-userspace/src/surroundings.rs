@@ -15,8 +15,8 @@ use relay_core::config::{Access, Limits, RelayConfig, RemoteId, RoutePolicy, Ser
 use relay_core::types::{AccessId, IfIndex, PeerId, ServerId};
 use relay_core::view::Origin;
 
-use crate::config::{AccessSection, Config, ServerSection};
-use crate::handle::{AccessPort, Surroundings};
+use crate::config::{AccessSection, Config, Forwarding, ServerSection};
+use crate::handle::{AccessPort, CorePort, Surroundings};
 use crate::interfaces::{Interface, InterfaceAddress, InterfaceTable};
 use crate::names::{Names, OriginName, read_origin};
 use crate::state::Kept;
@@ -165,6 +165,8 @@ pub fn join(
     let surroundings = Surroundings {
         relay,
         access: ports,
+        core: core_ports(config, table),
+        forwards: config.dataplane.forwarding == Forwarding::Xdp,
         names: numbers.names(),
         server_names,
         leasequery: ends,
@@ -252,6 +254,18 @@ fn core(config: &Config, table: &InterfaceTable, warnings: &mut Vec<String>) -> 
         }
     }
     found
+}
+
+/// Those that are there.
+fn core_ports(config: &Config, table: &InterfaceTable) -> Vec<CorePort> {
+    let present = config.core.iter().filter_map(|section| {
+        let interface = table.by_name(&section.interface)?;
+        Some(CorePort {
+            name: section.interface.clone(),
+            ifindex: interface.index,
+        })
+    });
+    present.collect()
 }
 
 /// Whether this relay may be known by the address: its own and lasting, with a scope that servers
@@ -425,6 +439,9 @@ fn port(section: &AccessSection, table: &InterfaceTable) -> AccessPort {
         capture: section.capture,
         rate_limit: section.rate_limit,
         accept_relayed: section.accept_relayed,
+        source_guard: section.source_guard,
+        source_allow: section.source_allow.clone(),
+        anti_loop: section.anti_loop,
         link_local: table.by_name(&section.interface).and_then(link_local),
     }
 }
@@ -438,8 +455,15 @@ fn route_policy(config: &Config, table: &InterfaceTable) -> RoutePolicy {
         neighbors: routes.neighbors,
         allowed: routes.allowed.clone(),
         networks: networks(table),
+        own_addresses: own_addresses(table),
         vlan_devices: vlan_devices(table),
     }
+}
+
+/// Every address that packets may be addressed to, of interfaces that are down too.
+fn own_addresses(table: &InterfaceTable) -> Vec<Ipv6Addr> {
+    let all = table.interfaces.iter().flat_map(|it| &it.addresses);
+    all.map(|it| it.address).collect()
 }
 
 /// On-link networks. Those of a macvlan (keepalived's `use_vmac`) are its parent's: the same link.

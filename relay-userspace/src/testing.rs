@@ -63,6 +63,8 @@ pub(crate) fn surroundings() -> Surroundings {
             leasequery: LeasequeryConfig::default(),
         },
         access: Vec::new(),
+        core: Vec::new(),
+        forwards: false,
         names: Names {
             access: vec!["acc0".to_owned()],
             servers: vec!["kea-a".to_owned()],

@@ -94,7 +94,9 @@ fn run_with_a_broken_file_does_not_start_and_exits_2() {
 
 #[test]
 fn run_with_a_feature_of_a_later_release_does_not_start() {
-    let (_dir, path) = file(&format!("{SMALLEST}[dataplane]\nforwarding = \"xdp\"\n"));
+    let (_dir, path) = file(&format!(
+        "{SMALLEST}[[access]]\ninterface = \"acc1\"\nanti_loop = \"icmp\"\n"
+    ));
 
     let output = twinrelay(&["run", "-c", &path]);
 

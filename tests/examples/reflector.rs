@@ -18,7 +18,7 @@ use relay_common::abi::{self, RECORD_HEADER_BYTES, RecordHeader};
 use relay_common::net::{MacAddr, VlanTags};
 use relay_core::types::IfIndex;
 use relay_userspace::config::Capture;
-use relay_userspace::dataplane::{Dataplane, Wanted};
+use relay_userspace::dataplane::{Around, Dataplane, Role, Wanted};
 use relay_userspace::net::batch::{Outgoing, RecvBatch, SendBatch, bytes_of};
 use relay_userspace::net::frame::{self, Way};
 use relay_userspace::net::{packet, udp};
@@ -79,6 +79,7 @@ impl Reflector {
             ifindex,
             name,
             capture: Capture::Auto,
+            role: Role::Access,
             entry: abi::Interface {
                 role: abi::ROLE_ACCESS,
                 flags: 0,
@@ -90,8 +91,14 @@ impl Reflector {
             },
             is_ethernet: true,
         };
-        let mut dataplane = Dataplane::new(PathBuf::from("/sys/fs/bpf/reflector"));
-        let captured = dataplane.sync(&[wanted], &[], boot_nanos()?);
+        let pins = PathBuf::from("/sys/fs/bpf/reflector");
+        let mut dataplane = Dataplane::new(pins, 1, true);
+        let around = Around {
+            own_addresses: &[],
+            source_allow: &[],
+            now_nanos: boot_nanos()?,
+        };
+        let captured = dataplane.sync(&[wanted], around);
         ensure!(
             dataplane.ring_fd().is_some(),
             "no ring to reflect from: {captured:?}"

@@ -1,6 +1,7 @@
 //! The command line as a client of the control socket, and of nothing else. Decides what a verb
 //! asks for, how an answer reads and which exit code it is.
 
+mod dataplane;
 mod http;
 mod leasequery;
 mod monitor;

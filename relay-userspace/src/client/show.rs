@@ -12,6 +12,7 @@ use super::http::{Daemon, parse};
 use super::leasequery;
 use super::table::{Kind, Table};
 use crate::cli::{Filters, Show, Shown};
+use crate::control::dataplane::DataplaneJson;
 use crate::control::documents::{InterfaceJson, ServerJson, Statistics, Version};
 use crate::control::json::{BindingRow, ClientFields, LeaseFields, SubscriberRow};
 use crate::control::stream::{DifferenceJson, RouteJson};
@@ -31,6 +32,7 @@ pub(super) async fn run(daemon: &Daemon, show: Show) -> Result<(), Failure> {
         Shown::Interfaces => ("/v1/interfaces", Vec::new()),
         Shown::Servers => ("/v1/servers", Vec::new()),
         Shown::Statistics => ("/v1/statistics", Vec::new()),
+        Shown::Dataplane => ("/v1/dataplane", Vec::new()),
         Shown::Version => ("/v1/version", Vec::new()),
     };
     if show.json {
@@ -71,6 +73,9 @@ pub(super) fn render(what: &Shown, answer: &[u8], colour: bool) -> Result<String
         Shown::Servers => servers(parse::<Servers>(answer)?.servers, colour),
         Shown::Statistics => {
             super::statistics::render(&parse::<StatisticsAnswer>(answer)?.statistics, colour)
+        }
+        Shown::Dataplane => {
+            super::dataplane::render(&parse::<DataplaneAnswer>(answer)?.dataplane, colour)
         }
         Shown::Version => {
             let Version {
@@ -120,6 +125,11 @@ struct Servers {
 #[derive(Deserialize)]
 struct StatisticsAnswer {
     statistics: Statistics,
+}
+
+#[derive(Deserialize)]
+struct DataplaneAnswer {
+    dataplane: DataplaneJson,
 }
 
 #[derive(Deserialize)]
@@ -325,6 +335,14 @@ fn block_of_lease(text: &mut String, lease: &LeaseFields) {
     ] {
         let _ = writeln!(text, "    {name:<17} {value}");
     }
+    if let Some(traffic) = &lease.traffic {
+        for (name, packets, bytes) in [
+            ("From subscriber", traffic.rx_packets, traffic.rx_bytes),
+            ("To subscriber", traffic.tx_packets, traffic.tx_bytes),
+        ] {
+            let _ = writeln!(text, "    {name:<17} {packets} packets, {bytes} bytes");
+        }
+    }
 }
 
 fn bindings(rows: &[BindingRow], colour: bool) -> String {
@@ -429,6 +447,8 @@ fn interfaces(rows: Vec<InterfaceJson>, colour: bool) -> String {
         ("ROLE", Text),
         ("LINK", State),
         ("CAPTURE", State),
+        ("GUARD", Text),
+        ("FORWARDING", Text),
         ("ADDRESS", Long),
         ("MTU", Number),
         ("MAC", Text),
@@ -446,6 +466,8 @@ fn interfaces(rows: Vec<InterfaceJson>, colour: bool) -> String {
             row.role,
             link.to_owned(),
             row.capture.unwrap_or_else(dash),
+            row.source_guard.unwrap_or_else(dash),
+            row.forwarding,
             row.link_address.or(row.source_address).unwrap_or_else(dash),
             row.mtu.map_or_else(dash, |mtu| mtu.to_string()),
             row.mac.unwrap_or_else(dash),

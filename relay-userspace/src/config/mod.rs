@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use relay_core::types::Prefix;
 
 pub mod diagnostics;
-mod later;
 mod leasequery;
 mod reader;
 mod sections;
@@ -262,6 +261,39 @@ pub enum Capture {
     Socket,
 }
 
+/// What becomes of packets from clients whose source is not theirs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceGuard {
+    /// Nobody looks.
+    Off,
+    /// They are counted.
+    Monitor,
+    /// They are counted and dropped.
+    Enforce,
+}
+
+impl SourceGuard {
+    /// As in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Monitor => "monitor",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+/// Who passes packets of subscribers on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forwarding {
+    /// The kernel's stack.
+    Kernel,
+    /// The programs on the interfaces, what they can; the kernel's stack the rest.
+    Xdp,
+}
+
 /// Messages a second, in the kernel; 0 for no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RateLimit {
@@ -300,6 +332,12 @@ pub struct AccessSection {
     pub echo_request: Vec<u16>,
     /// In the kernel.
     pub rate_limit: RateLimit,
+    /// PDR-R-3.
+    pub source_guard: SourceGuard,
+    /// Sources that pass the guard without a binding.
+    pub source_allow: Vec<Prefix>,
+    /// PDR-R-5.
+    pub anti_loop: bool,
 }
 
 /// `[[core]]`.
@@ -349,6 +387,8 @@ pub struct DataplaneSection {
     pub pin_path: PathBuf,
     /// At exit.
     pub on_exit: OnExit,
+    /// Of packets of subscribers.
+    pub forwarding: Forwarding,
 }
 
 /// `[metrics]`.

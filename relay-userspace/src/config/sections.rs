@@ -4,10 +4,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use relay_core::types::Prefix;
+
 use super::reader::{Placed, Table};
 use super::{
-    AccessSection, BindingLogSection, Capture, CoreSection, DataplaneSection, LogSection,
-    MetricsSection, OnExit, RateLimit, RelaySection, RoutesSection, ServerSection, later, values,
+    AccessSection, BindingLogSection, Capture, CoreSection, DataplaneSection, Forwarding,
+    LogSection, MetricsSection, OnExit, RateLimit, RelaySection, RoutesSection, ServerSection,
+    SourceGuard, values,
 };
 
 /// Interface-Id and Subscriber-Id must fit beside the client's message; tags may be appended.
@@ -176,8 +179,12 @@ pub(super) fn access(table: Table<'_>) -> Option<Access> {
             .map(|placed| placed.value)
             .collect(),
         rate_limit: rate_limit(&table),
+        source_guard: source_guard(&table),
+        source_allow: source_allow(&table),
+        anti_loop: anti_loop(&table),
     };
-    later::access(&table);
+    remind_of_twin(&table, &section);
+    capture_for_guard(&table, &section);
     table.finish();
     let interface = interface?;
     let mut section = section;
@@ -192,6 +199,58 @@ pub(super) fn access(table: Table<'_>) -> Option<Access> {
         servers,
         link_address,
     })
+}
+
+fn source_guard(table: &Table<'_>) -> SourceGuard {
+    let modes = [SourceGuard::Off, SourceGuard::Monitor, SourceGuard::Enforce];
+    let modes = modes.map(|mode| (mode.name(), mode));
+    table.choice("source_guard", &modes, SourceGuard::Off)
+}
+
+/// All interfaces share the kernel's table of them.
+fn source_allow(table: &Table<'_>) -> Vec<Prefix> {
+    let allowed = table.texts("source_allow", values::SOURCE, values::source);
+    allowed.into_iter().map(|placed| placed.value).collect()
+}
+
+fn anti_loop(table: &Table<'_>) -> bool {
+    let modes = [("off", Some(false)), ("drop", Some(true)), ("icmp", None)];
+    let mode = table.choice("anti_loop", &modes, Some(false));
+    if mode.is_none() {
+        let message = "`anti_loop = \"icmp\"` is not in this release: looping packets can be dropped, but not answered".to_owned();
+        let span = table.span_of("anti_loop");
+        table.faults().error(&span, message, "\"off\" or \"drop\"");
+    }
+    mode.unwrap_or(false)
+}
+
+/// The other relay of a pair sends from its own addresses on this link: advertisements, probes.
+fn remind_of_twin(table: &Table<'_>, section: &AccessSection) {
+    if section.source_guard != SourceGuard::Off && section.source_allow.is_empty() {
+        let message =
+            "`source_guard` is on and `source_allow` is empty: packets of other routers and \
+                       static hosts on this link, such as a twin's, do not pass"
+                .to_owned();
+        let expected = "`source_allow = [\"…\"]` with the addresses that the twin has on this link, if there is one";
+        let span = table.span_of("source_guard");
+        table.faults().warning(&span, message, expected);
+    }
+}
+
+/// Programs check sources, sockets do not.
+fn capture_for_guard(table: &Table<'_>, section: &AccessSection) {
+    let is_socket = section.capture == Capture::Socket;
+    for (key, is_on) in [
+        ("source_guard", section.source_guard != SourceGuard::Off),
+        ("anti_loop", section.anti_loop),
+    ] {
+        if is_socket && is_on {
+            let message =
+                format!("`{key}` needs XDP, which `capture = \"socket\"` keeps off this interface");
+            let expected = "`capture` \"auto\", \"xdp\" or \"xdp-generic\"";
+            table.faults().error(&table.span_of(key), message, expected);
+        }
+    }
 }
 
 fn rate_limit(table: &Table<'_>) -> RateLimit {
@@ -330,8 +389,12 @@ pub(super) fn dataplane(root: &Table<'_>) -> DataplaneSection {
             &[("keep", OnExit::Keep), ("detach", OnExit::Detach)],
             OnExit::Keep,
         ),
+        forwarding: table.choice(
+            "forwarding",
+            &[("kernel", Forwarding::Kernel), ("xdp", Forwarding::Xdp)],
+            Forwarding::Kernel,
+        ),
     };
-    later::dataplane(&table);
     table.finish();
     section
 }

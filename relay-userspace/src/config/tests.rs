@@ -170,9 +170,12 @@ told! {
     active_leasequery_peer_without_tls_needs_a_second_step: "", "[[active_leasequery.peer]]\nname = \"r2\"\naddress = \"2001:db8:ff::2\"\ntls = \"off\"\n";
     bulk_leasequery_of_a_group_is_refused: "", "[[server]]\naddress = \"ff05::1:3\"\ninterface = \"core0\"\nbulk_leasequery = true\n";
     binding_log_that_grows_for_a_century_is_refused: "[relay]\nbinding_log = \"/var/log/leases\"\nbinding_log_age = 3153600000\n", "";
-    source_guard_switched_on_is_not_in_this_release: "", "[[access]]\ninterface = \"a\"\nsource_guard = \"monitor\"\n";
-    anti_loop_switched_on_is_not_in_this_release: "", "[[access]]\ninterface = \"a\"\nanti_loop = \"icmp\"\n";
-    forwarding_in_xdp_is_not_in_this_release: "[dataplane]\nforwarding = \"xdp\"\n", "";
+    source_guard_without_allowed_sources_is_reminded_of_the_twin: "", "[[access]]\ninterface = \"a\"\nsource_guard = \"monitor\"\n";
+    source_guard_with_the_twin_allowed_is_taken: "", "[[access]]\ninterface = \"a\"\nsource_guard = \"enforce\"\nsource_allow = [\"2001:db8:100::2\", \"2001:db8:200::/40\"]\n";
+    source_guard_and_anti_loop_with_sockets_are_refused: "", "[[access]]\ninterface = \"a\"\ncapture = \"socket\"\nsource_guard = \"enforce\"\nsource_allow = [\"2001:db8::1\"]\nanti_loop = \"drop\"\n";
+    source_allow_with_host_bits_is_refused: "", "[[access]]\ninterface = \"a\"\nsource_allow = [\"2001:db8::1/64\"]\n";
+    anti_loop_that_answers_is_not_in_this_release: "", "[[access]]\ninterface = \"a\"\nanti_loop = \"icmp\"\n";
+    forwarding_that_is_unknown_is_refused: "[dataplane]\nforwarding = \"nft\"\n", "";
     tls_with_a_relative_path_is_refused: "[tls]\nkey = \"key.pem\"\n", "";
     broken_toml_is_refused_with_its_place: "[relay\nuser = \"x\"\n", "";
     several_faults_are_told_at_once: "[relay]\nrun_dri = \"/run\"\nmax_bindings = 0\n[routes]\nmetric = 1024\n", "[[access]]\ncapture = \"x\"\n";

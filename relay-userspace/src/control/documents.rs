@@ -12,7 +12,9 @@ use relay_core::wire::iana::message_type_name;
 use serde::{Deserialize, Serialize};
 
 use super::ControlContext;
+use super::dataplane::{anti_loop, without_zeros};
 use super::servers::{ServerHealth, totals};
+use crate::config::Forwarding;
 use crate::counters::{
     Counter, Counters, Direction, LATENCY_BOUNDS_MICROS, PortCounters, ShellDrop,
 };
@@ -37,10 +39,17 @@ pub struct InterfaceJson {
     pub carrier: bool,
     /// Bytes of layer 3.
     pub mtu: Option<u32>,
-    /// `xdp`, `xdp-generic`, `socket`, `absent`; `null` on core interfaces.
+    /// `xdp`, `xdp-generic`, `socket`, `absent`; on core interfaces how packets to subscribers are seen, `null` where
+    /// they are not.
     pub capture: Option<String>,
     /// Why not a better way.
     pub capture_reason: Option<String>,
+    /// `off`, `monitor`, `enforce`; `null` on core interfaces.
+    pub source_guard: Option<String>,
+    /// `off`, `drop`; `null` on core interfaces.
+    pub anti_loop: Option<String>,
+    /// `kernel` or `xdp`, as configured.
+    pub forwarding: String,
     /// As put into RELAY-FORW; `null` on core interfaces.
     pub link_address: Option<String>,
     /// Source of RELAY-FORW, on core interfaces.
@@ -237,6 +246,10 @@ pub(super) fn interfaces(context: &ControlContext, ports: &[PortState]) -> Vec<I
     let config = Arc::clone(&context.config.borrow());
     let surroundings = Arc::clone(&context.surroundings.borrow());
     let source = surroundings.source_address.map(|source| source.to_string());
+    let forwarding = match config.dataplane.forwarding {
+        Forwarding::Kernel => "kernel",
+        Forwarding::Xdp => "xdp",
+    };
     let access = config.access.iter().map(|section| {
         let port = ports
             .iter()
@@ -247,13 +260,23 @@ pub(super) fn interfaces(context: &ControlContext, ports: &[PortState]) -> Vec<I
         InterfaceJson {
             capture: Some(port.map_or("absent", |port| &port.capture).to_owned()),
             capture_reason: port.and_then(|port| port.reason.clone()),
+            source_guard: Some(section.source_guard.name().to_owned()),
+            anti_loop: Some(anti_loop(section.anti_loop).to_owned()),
+            forwarding: forwarding.to_owned(),
             link_address: link_address.filter(|address| address != "::"),
             ..kernel_side(context, &section.interface, "access")
         }
     });
-    let core = config.core.iter().map(|section| InterfaceJson {
-        source_address: source.clone(),
-        ..kernel_side(context, &section.interface, "core")
+    let core = config.core.iter().map(|section| {
+        let port = ports.iter().find(|it| it.interface == section.interface);
+        let capture = port.map(|port| port.capture.clone());
+        InterfaceJson {
+            capture: capture.filter(|it| it != "none"),
+            capture_reason: port.and_then(|port| port.reason.clone()),
+            forwarding: forwarding.to_owned(),
+            source_address: source.clone(),
+            ..kernel_side(context, &section.interface, "core")
+        }
     });
     access.chain(core).collect()
 }
@@ -354,11 +377,7 @@ pub(super) fn statistics(context: &ControlContext, summary: &TableSummary) -> St
         },
         latency: latency(counters),
         dataplane: DataplaneStatistics {
-            drops: dataplane
-                .drops
-                .iter()
-                .filter_map(|(reason, count)| named(reason, *count))
-                .collect(),
+            drops: without_zeros(&dataplane.drops),
             packets: dataplane
                 .packets
                 .iter()

@@ -11,6 +11,7 @@ use relay_core::types::IaType;
 use relay_core::view::{BindingView, RouteState, SubscriberView};
 use serde::{Deserialize, Serialize};
 
+use super::dataplane::Traffic;
 use crate::names::Names;
 use crate::wall_time::WallTime;
 
@@ -87,6 +88,9 @@ pub struct LeaseFields {
     /// With `failed` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_error: Option<String>,
+    /// What was counted; not in events.
+    #[serde(flatten)]
+    pub traffic: Option<Traffic>,
 }
 
 /// A client and all its leases.
@@ -150,6 +154,7 @@ pub fn lease_fields(clock: &WallTime, names: &Names, binding: &BindingView) -> L
             .then(|| clock.until(binding.valid_until).as_secs()),
         route: route.to_owned(),
         route_error,
+        traffic: None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! through the traits of [`view`].
 
 mod alarms;
+pub mod dataplane;
 pub mod documents;
 mod filter;
 pub mod json;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::filter::{Asked, FilterError};
 use super::servers::ServerHealth;
-use super::{ControlContext, documents, filter, leasequery, stream};
+use super::{ControlContext, dataplane, documents, filter, leasequery, stream};
 use crate::handle::{Command, RelayBusy};
 
 /// What the handlers share.
@@ -73,6 +73,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/interfaces", get(interfaces))
         .route("/v1/servers", get(servers))
         .route("/v1/statistics", get(statistics))
+        .route("/v1/dataplane", get(dataplane))
         .route("/v1/version", get(version))
         .route("/v1/events", get(events))
         .route(
@@ -140,6 +141,12 @@ async fn statistics(State(shared): State<Shared>) -> Answer<Json<Value>> {
     let summary = shared.context.relay.ask(Command::Summary).await?;
     let statistics = documents::statistics(&shared.context, &summary);
     Ok(Json(json!({"statistics": statistics})))
+}
+
+async fn dataplane(State(shared): State<Shared>) -> Answer<Json<Value>> {
+    let ports = shared.context.relay.ask(Command::Ports).await?;
+    let document = dataplane::document(&shared.context, &ports);
+    Ok(Json(json!({"dataplane": document})))
 }
 
 async fn version(State(shared): State<Shared>) -> Json<Value> {

@@ -7,16 +7,17 @@ use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use relay_core::input::RouteRefusal;
-use relay_core::view::{Cursor, Filter, Page, RouteState, SubscriberView};
+use relay_core::view::{BindingState, Cursor, Filter, Page, RouteState, SubscriberView};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::ControlContext;
+use super::dataplane::Traffic;
 use super::filter::Asked;
 use super::json::{binding_row, refusal_text, subscriber_row};
 use super::server::{Refusal, Shared};
-use super::view::{Difference, RouteKind, RouteRow, RouteRowState, Side};
+use super::view::{DataplaneView, Difference, RouteKind, RouteRow, RouteRowState, Side};
 use crate::handle::{Command, RelayBusy};
 use crate::names::Names;
 use crate::wall_time::WallTime;
@@ -150,9 +151,15 @@ pub(super) async fn subscribers(
     asked: Asked,
 ) -> Result<Response, Refusal> {
     let names = context.surroundings.borrow().names.clone();
+    let dataplane = Arc::clone(&context.dataplane);
     pages(context, asked, "subscribers", move |clock, page, list| {
         for subscriber in &page.subscribers {
-            list.push(&subscriber_row(clock, &names, subscriber));
+            let mut row = subscriber_row(clock, &names, subscriber);
+            let traffic = traffic_of(&*dataplane, subscriber);
+            for (lease, traffic) in row.bindings.iter_mut().zip(traffic) {
+                lease.traffic = Some(traffic);
+            }
+            list.push(&row);
         }
     })
     .await
@@ -161,14 +168,42 @@ pub(super) async fn subscribers(
 /// Leases with their clients folded in.
 pub(super) async fn bindings(context: &ControlContext, asked: Asked) -> Result<Response, Refusal> {
     let names = context.surroundings.borrow().names.clone();
+    let dataplane = Arc::clone(&context.dataplane);
     pages(context, asked, "bindings", move |clock, page, list| {
         for subscriber in &page.subscribers {
-            for binding in &subscriber.bindings {
-                list.push(&binding_row(clock, &names, subscriber, binding));
+            let traffic = traffic_of(&*dataplane, subscriber);
+            for (binding, traffic) in subscriber.bindings.iter().zip(traffic) {
+                let mut row = binding_row(clock, &names, subscriber, binding);
+                row.lease.traffic = Some(traffic);
+                list.push(&row);
             }
         }
     })
     .await
+}
+
+/// What was counted for the leases of a client, in their order. Those of others, over a limit or ended, count
+/// nothing.
+fn traffic_of(dataplane: &dyn DataplaneView, subscriber: &SubscriberView) -> Vec<Traffic> {
+    let bindings = &subscriber.bindings;
+    let mut prefixes = bindings.iter().map(|binding| binding.prefix);
+    let mut traffic = dataplane.traffic(&mut prefixes);
+    for (binding, traffic) in bindings.iter().zip(&mut traffic) {
+        let is_owner = binding.state == BindingState::Active && !is_without_entry(binding.route);
+        if !is_owner {
+            *traffic = Traffic::default();
+        }
+    }
+    traffic
+}
+
+/// Whether another lease owns the prefix.
+const fn is_without_entry(route: RouteState) -> bool {
+    use RouteRefusal::{ClientLimit, InterfaceLimit, Superseded, TableFull};
+    matches!(
+        route,
+        RouteState::Failed(Superseded | ClientLimit | InterfaceLimit | TableFull)
+    )
 }
 
 /// Walks the table. The first page is awaited before the answer begins, so that a relay thread

@@ -6,6 +6,8 @@ use std::net::Ipv6Addr;
 use relay_core::types::Prefix;
 use serde::{Deserialize, Serialize};
 
+use super::dataplane::{DataplaneState, Traffic};
+
 /// The routes that the daemon wants or holds.
 pub trait RoutesView: Send + Sync {
     /// Some routes, from a place of the table on; 0 is the first. Called from tokio tasks: must not
@@ -151,6 +153,16 @@ impl RoutesView for NoRoutes {
 pub trait DataplaneView: Send + Sync {
     /// Reads them from the maps, now.
     fn read(&self) -> DataplaneCounters;
+
+    /// What was counted for leases, one answer each; zeros where a lease is not counted.
+    fn traffic(&self, prefixes: &mut dyn Iterator<Item = Prefix>) -> Vec<Traffic> {
+        prefixes.map(|_| Traffic::default()).collect()
+    }
+
+    /// Programs and maps as they are now.
+    fn describe(&self) -> DataplaneState {
+        DataplaneState::default()
+    }
 }
 
 /// What the kernel programs counted since they were loaded.
@@ -158,10 +170,16 @@ pub trait DataplaneView: Send + Sync {
 pub struct DataplaneCounters {
     /// Packets dropped, by reason label.
     pub drops: Vec<(String, u64)>,
+    /// Packets that met a reason and went to the kernel's stack all the same.
+    pub passes: Vec<(String, u64)>,
     /// Packets by interface name and action label (`ring`, `pass`, `drop`, …).
     pub packets: Vec<(String, String, u64)>,
     /// Frames that found the ring full and went to the kernel instead.
     pub ring_lost: u64,
+    /// Of all leases; `None` where none are counted.
+    pub traffic: Option<Traffic>,
+    /// Entries of bindings now, how many there may be, and bindings that got none so far.
+    pub entries: Option<(u64, u64, u64)>,
 }
 
 /// No kernel programs: what a daemon with `capture = "socket"` everywhere shows.

@@ -140,6 +140,7 @@ impl RelayParts {
             seed: crate::state::random().context("read random bytes")?,
             pin_path: config.dataplane.pin_path.clone(),
             on_exit: config.dataplane.on_exit,
+            max_bindings: config.relay.max_bindings,
             counters: Arc::clone(counters),
             commands,
             wake,

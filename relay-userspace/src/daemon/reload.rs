@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Daemon;
-use crate::config::{self, Config};
+use crate::config::{self, Config, OnExit};
 use crate::notify;
 
 impl Daemon {
@@ -105,13 +105,23 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<(&'static str, String)> {
             .unwrap_or_else(|| "the present user".to_owned()),
     );
     keep(
-        "[dataplane]",
-        old.dataplane != new.dataplane,
-        format!("pin_path {}", old.dataplane.pin_path.display()),
+        "[dataplane] pin_path",
+        old.dataplane.pin_path != new.dataplane.pin_path,
+        old.dataplane.pin_path.display().to_string(),
+    );
+    keep(
+        "[dataplane] on_exit",
+        old.dataplane.on_exit != new.dataplane.on_exit,
+        match old.dataplane.on_exit {
+            OnExit::Keep => "keep",
+            OnExit::Detach => "detach",
+        }
+        .to_owned(),
     );
     new.relay.state_dir.clone_from(&relay.state_dir);
     new.relay.run_dir.clone_from(&relay.run_dir);
     new.relay.user.clone_from(&relay.user);
-    new.dataplane = old.dataplane.clone();
+    new.dataplane.pin_path.clone_from(&old.dataplane.pin_path);
+    new.dataplane.on_exit = old.dataplane.on_exit;
     kept
 }

@@ -117,8 +117,8 @@ pub(super) fn attach(
     let modes = Mode::allowed(port.capture);
     let mut attempts = Vec::new();
     let adopted = modes.iter().find_map(|&mode| {
-        let link = adopt(program, pins, port.ifindex.0, mode)?;
-        Some((mode, link, pins.link(port.ifindex.0, mode)))
+        let link = adopt(program, pins, port, mode)?;
+        Some((mode, link, pins.link(port.role, port.ifindex.0, mode)))
     });
     let link = adopted.or_else(|| {
         modes.iter().find_map(|&mode| {
@@ -151,8 +151,9 @@ pub(super) fn attach(
 }
 
 /// Takes over a pinned link: one update in the kernel, no frame falls between.
-fn adopt(program: &mut Xdp, pins: &Pins, ifindex: u32, mode: Mode) -> Option<FdLink> {
-    let path = pins.link(ifindex, mode).filter(|path| path.exists())?;
+fn adopt(program: &mut Xdp, pins: &Pins, port: &Wanted<'_>, mode: Mode) -> Option<FdLink> {
+    let path = pins.link(port.role, port.ifindex.0, mode);
+    let path = path.filter(|path| path.exists())?;
     let mut take_over = || -> anyhow::Result<FdLink> {
         let link = XdpLink::try_from(FdLink::from(PinnedLink::from_pin(&path)?))?;
         let id = program.attach_to_link(link)?;
@@ -183,7 +184,7 @@ fn pin(
     port: &Wanted<'_>,
     mode: Mode,
 ) -> Result<(FdLink, Option<PathBuf>), ProgramError> {
-    let Some(path) = pins.link(port.ifindex.0, mode) else {
+    let Some(path) = pins.link(port.role, port.ifindex.0, mode) else {
         return Ok((link, None));
     };
     match link.pin(&path) {

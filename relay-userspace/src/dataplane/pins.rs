@@ -1,5 +1,5 @@
-//! What is pinned under `pin_path`: maps by name, links as `access_IFINDEX_MODE` (a bpffs takes no
-//! dots, interface names may have some).
+//! What is pinned under `pin_path`: maps by name, links as `access_IFINDEX_MODE` and
+//! `core_IFINDEX_MODE` (a bpffs takes no dots, interface names may have some).
 //!
 //! Decides where a bpffs is needed, and what of it was made here and has to go again.
 
@@ -11,6 +11,7 @@ use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statfs::{FsType, statfs};
 use relay_common::maps;
 
+use super::Role;
 use super::attach::Mode;
 
 /// linux/magic.h; libc's own is an i64 on some targets and an u32 on others.
@@ -88,8 +89,8 @@ impl Pins {
     }
 
     /// Where to pin the link of an interface.
-    pub(super) fn link(&self, ifindex: u32, mode: Mode) -> Option<PathBuf> {
-        let name = format!("access_{ifindex}_{}", mode.word());
+    pub(super) fn link(&self, role: Role, ifindex: u32, mode: Mode) -> Option<PathBuf> {
+        let name = format!("{}_{ifindex}_{}", role.name(), mode.word());
         matches!(self.state, State::Ready).then(|| self.path.join(name))
     }
 
@@ -101,7 +102,7 @@ impl Pins {
     }
 
     /// Takes away the pinned links of these interfaces: their programs are detached with them.
-    pub(super) fn remove_links(&self, of: impl Fn(u32, Mode) -> bool) {
+    pub(super) fn remove_links(&self, of: impl Fn(Role, u32, Mode) -> bool) {
         // Nothing was ever pinned here where there is no such folder.
         let Ok(entries) = fs::read_dir(&self.path) else {
             return;
@@ -109,7 +110,7 @@ impl Pins {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let link = name.to_str().and_then(read_link_name);
-            if link.is_some_and(|(ifindex, mode)| of(ifindex, mode)) {
+            if link.is_some_and(|(role, ifindex, mode)| of(role, ifindex, mode)) {
                 remove(&entry.path());
             }
         }
@@ -117,7 +118,7 @@ impl Pins {
 
     /// Takes away everything that a daemon ever pinned here, and what was made to hold it.
     pub(super) fn remove_all(&mut self) {
-        self.remove_links(|_, _| true);
+        self.remove_links(|_, _, _| true);
         self.remove_maps();
         // Fails where something else is in there, which then stays.
         let _ = fs::remove_dir(&self.path);
@@ -133,11 +134,13 @@ impl Pins {
     }
 }
 
-/// The interface and mode of a pinned link's name.
-fn read_link_name(name: &str) -> Option<(u32, Mode)> {
-    let (ifindex, word) = name.strip_prefix("access_")?.split_once('_')?;
+/// The interface, its role and the mode of a pinned link's name.
+fn read_link_name(name: &str) -> Option<(Role, u32, Mode)> {
+    let (role, rest) = name.split_once('_')?;
+    let role = Role::ALL.into_iter().find(|it| it.name() == role)?;
+    let (ifindex, word) = rest.split_once('_')?;
     let mode = Mode::ALL.into_iter().find(|mode| mode.word() == word)?;
-    Some((ifindex.parse().ok()?, mode))
+    Some((role, ifindex.parse().ok()?, mode))
 }
 
 fn remove(path: &Path) {
@@ -175,9 +178,17 @@ mod tests {
 
     #[test]
     fn link_name_reads_back_and_other_names_do_not() {
-        assert_eq!(read_link_name("access_17_native"), Some((17, Mode::Native)));
-        assert_eq!(read_link_name("access_4_generic"), Some((4, Mode::Generic)));
-        for other in ["access_17", "access_x_native", "interfaces", "access_1_x"] {
+        let access = Some((Role::Access, 17, Mode::Native));
+        assert_eq!(read_link_name("access_17_native"), access);
+        let core = Some((Role::Core, 4, Mode::Generic));
+        assert_eq!(read_link_name("core_4_generic"), core);
+        for other in [
+            "access_17",
+            "access_x_native",
+            "interfaces",
+            "core_1_x",
+            "drop_counters",
+        ] {
             assert_eq!(read_link_name(other), None, "{other}");
         }
     }

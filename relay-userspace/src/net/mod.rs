@@ -7,3 +7,4 @@ pub mod frame;
 pub mod packet;
 pub mod sockopt;
 pub mod udp;
+pub mod xdp_features;

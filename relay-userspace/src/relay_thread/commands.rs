@@ -59,7 +59,8 @@ impl RelayThread {
             }
             Command::Ports(answer) => {
                 let states = self.ports.list.iter().filter_map(|port| port.state.clone());
-                let _ = answer.send(states.collect());
+                let core = self.ports.core_states.iter().cloned();
+                let _ = answer.send(states.chain(core).collect());
             }
             Command::Clear(what, answer) => {
                 self.relay

@@ -7,7 +7,7 @@
 use std::net::Ipv6Addr;
 
 use relay_core::alq::{CloseReason, LeasequeryEffect};
-use relay_core::effect::{BindingEvent, ClientPath, Effect, Span};
+use relay_core::effect::{BindingEvent, ClientPath, Effect, ForwardingChange, Span};
 use relay_core::relay::Relay;
 use relay_core::types::{AccessId, IfIndex, ServerId};
 use relay_core::wire::iana;
@@ -18,6 +18,7 @@ use super::to_follower::ToFollower;
 use super::to_leasequery::ToLeasequery;
 use super::to_store::ToStore;
 use crate::counters::{Counters, Direction, PortCounters, ShellDrop};
+use crate::dataplane::Dataplane;
 use crate::events::Events;
 use crate::leasequery::Refused;
 use crate::names::Names;
@@ -36,6 +37,20 @@ pub struct Exits<'a> {
     pub access: &'a Socket,
     /// To clients whose MAC is known.
     pub frames: &'a Socket,
+}
+
+/// Where the other effects go.
+pub struct Ways<'a> {
+    /// Routes and neighbour entries.
+    pub follower: &'a mut ToFollower,
+    /// How soon routes are wanted.
+    pub pace: Pace,
+    /// Bindings in the kernel.
+    pub dataplane: &'a mut Dataplane,
+    /// What survives a restart.
+    pub store: &'a mut ToStore,
+    /// Other relays.
+    pub leasequery: &'a mut ToLeasequery,
 }
 
 /// What else effects need.
@@ -57,6 +72,7 @@ pub struct Outbox {
     to_clients: Vec<ToClient>,
     frames: Vec<ReadyFrame>,
     datagrams: Vec<ReadyDatagram>,
+    forwarding: Vec<ForwardingChange>,
     batch: SendBatch,
     /// Distinguishes the fragments of one answer from those of the next (RFC 8200 §4.5).
     identification: u32,
@@ -93,10 +109,15 @@ impl Outbox {
         relay: &mut Relay,
         exits: &Exits<'_>,
         to: &Surfaces<'_>,
-        (follower, pace): (&mut ToFollower, Pace),
-        store: &mut ToStore,
-        leasequery: &mut ToLeasequery,
+        ways: &mut Ways<'_>,
     ) {
+        let Ways {
+            follower,
+            pace,
+            dataplane,
+            store,
+            leasequery,
+        } = ways;
         // Bounded by the core: it refuses messages when its buffer is full.
         while let Some(effect) = relay.poll_effect() {
             match effect {
@@ -105,12 +126,15 @@ impl Outbox {
                 Effect::Leasequery(effect) => {
                     count_refused(&effect, to.counters);
                     leasequery.obey(relay, effect, store);
+                    dataplane.set_ready(relay.readiness().is_ready);
                 }
                 other => self.gather(other, to, follower),
             }
         }
-        follower.hand_over(relay.is_resending(), pace, to.counters);
+        follower.hand_over(relay.is_resending(), *pace, to.counters);
         store.hand_over();
+        // Nobody hears of a lease before the kernel knows whose it is. req: PDR-R-3
+        dataplane.write_bindings(&mut self.forwarding, relay.is_resending());
         self.send_to_clients(relay, exits, to.ports);
     }
 
@@ -142,6 +166,7 @@ impl Outbox {
             }),
             Effect::Route(change) => follower.push(Change::Route(change)),
             Effect::Neighbor(change) => follower.push(Change::Neighbor(change)),
+            Effect::Forwarding(change) => self.forwarding.push(change),
             // Taken out by the caller.
             Effect::Record { .. } | Effect::Binding(_) | Effect::Leasequery(_) => {}
             Effect::Discarded { access, reason } => {

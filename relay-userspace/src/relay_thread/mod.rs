@@ -49,6 +49,8 @@ pub struct RelayThreadConfig {
     pub pin_path: PathBuf,
     /// Whether they stay when the thread ends.
     pub on_exit: OnExit,
+    /// How many bindings the kernel's maps have room for.
+    pub max_bindings: usize,
     /// Where to count.
     pub counters: Arc<Counters>,
     /// The receiving end of [`crate::handle::RelayHandle`].

@@ -13,11 +13,11 @@ use relay_common::abi;
 use relay_common::classify::Datagram;
 use relay_common::net::{MacAddr, VlanTags};
 use relay_core::config::VlanDevice;
-use relay_core::types::{AccessId, IfIndex, ServerId};
+use relay_core::types::{AccessId, IfIndex, Prefix, ServerId};
 use relay_core::wire::iana;
 use socket2::Socket;
 
-use crate::config::Capture;
+use crate::config::{Capture, SourceGuard};
 use crate::counters::{Counters, PortCounters, ShellDrop};
 use crate::handle::{AccessPort, PortState, Surroundings};
 use crate::interfaces::{Interface, InterfaceTable};
@@ -36,6 +36,8 @@ pub struct Port {
     pub wanted: Capture,
     /// What the kernel programs know of it, and the packet socket's rule too.
     pub entry: abi::Interface,
+    /// Sources that pass its guard without a binding.
+    pub source_allow: Vec<Prefix>,
     /// Source of frames; `None` where the interface is not Ethernet: then only UDP serves it.
     pub mac: Option<MacAddr>,
     /// Bytes of a packet.
@@ -75,6 +77,8 @@ pub struct Ports {
     pub elsewhere: Arc<PortCounters>,
     /// Counts what the UDP socket of the access side had no room for: whose that was nobody knows.
     pub udp: Arc<PortCounters>,
+    /// How core interfaces are watched, for `show interfaces`; said once in the log.
+    pub core_states: Vec<PortState>,
     by_ifindex: HashMap<IfIndex, usize>,
     by_access: Vec<Option<usize>>,
     by_server: Vec<Option<usize>>,
@@ -90,6 +94,7 @@ impl Ports {
             targets: Vec::new(),
             elsewhere: counters.port("core"),
             udp: counters.port("udp"),
+            core_states: Vec::new(),
             by_ifindex: HashMap::new(),
             by_access: Vec::new(),
             by_server: Vec::new(),
@@ -254,7 +259,8 @@ fn describe(
         name: wanted.name.clone(),
         ifindex: access.ifindex,
         wanted: wanted.capture,
-        entry: entry(wanted, interface, &new.interfaces),
+        entry: access_entry(wanted, interface, new),
+        source_allow: wanted.source_allow.clone(),
         mac: interface.and_then(|interface| interface.mac),
         mtu: interface.map_or(1500, |interface| interface.mtu as usize),
         link_local: wanted.link_local,
@@ -266,20 +272,48 @@ fn describe(
     }
 }
 
-fn entry(
+fn access_entry(
     wanted: &AccessPort,
     interface: Option<&Interface>,
-    table: &InterfaceTable,
+    new: &Surroundings,
 ) -> abi::Interface {
-    let mut entry = abi::Interface {
-        role: abi::ROLE_ACCESS,
-        flags: if wanted.accept_relayed {
-            abi::FLAG_ACCEPT_RELAYED
-        } else {
-            0
-        },
+    let guard = wanted.source_guard;
+    let flags = [
+        (wanted.accept_relayed, abi::FLAG_ACCEPT_RELAYED),
+        (guard != SourceGuard::Off, abi::FLAG_GUARD),
+        (guard == SourceGuard::Enforce, abi::FLAG_ENFORCE),
+        (
+            new.forwards && wanted.capture != Capture::Socket,
+            abi::FLAG_FORWARD,
+        ),
+        (wanted.anti_loop, abi::FLAG_ANTI_LOOP),
+    ];
+    let flags = flags.iter().filter(|(is_on, _)| *is_on);
+    abi::Interface {
+        flags: flags.fold(0, |all, (_, flag)| all | flag),
         client_rate: wanted.rate_limit.per_client,
         interface_rate: wanted.rate_limit.per_interface,
+        ..bare_entry(abi::ROLE_ACCESS, interface, &new.interfaces)
+    }
+}
+
+/// What the kernel programs know of a core interface.
+pub fn core_entry(ifindex: IfIndex, new: &Surroundings) -> abi::Interface {
+    let interface = new.interfaces.by_index(ifindex);
+    abi::Interface {
+        flags: if new.forwards { abi::FLAG_FORWARD } else { 0 },
+        ..bare_entry(abi::ROLE_CORE, interface, &new.interfaces)
+    }
+}
+
+/// Without anything from the configuration.
+// req: DP-54
+fn bare_entry(role: u32, interface: Option<&Interface>, table: &InterfaceTable) -> abi::Interface {
+    let mut entry = abi::Interface {
+        role,
+        flags: 0,
+        client_rate: 0,
+        interface_rate: 0,
         mac_count: 0,
         macs: [[0; 6]; abi::INTERFACE_MACS],
         mtu: interface.map_or(0, |interface| interface.mtu),

@@ -13,7 +13,7 @@ use relay_core::time::Instant;
 use socket2::Socket;
 
 use super::RelayThreadConfig;
-use super::effects::{Exits, Outbox, Surfaces};
+use super::effects::{Exits, Outbox, Surfaces, Ways};
 use super::pace::{self, Pace};
 use super::poll::{Poller, Ready, Source};
 use super::ports::{self, Ports};
@@ -23,7 +23,7 @@ use super::to_leasequery::{ToLeasequery, give};
 use super::to_store::{LAST_WORDS, ToStore};
 use crate::config::{Capture, OnExit};
 use crate::counters::Counters;
-use crate::dataplane::{Dataplane, DataplaneHandle, Wanted};
+use crate::dataplane::{Around, Captured, Dataplane, DataplaneHandle, Role, Wanted};
 use crate::events::{EventKind, Events};
 use crate::handle::{Command, PortState, Surroundings};
 use crate::net::{packet, udp};
@@ -107,7 +107,8 @@ impl RelayThread {
         // Those that only the store remembers, too.
         initial.names = numbers.names();
         let parts = config.leasequery;
-        let mut follower = ToFollower::new(config.routes, store.remembers());
+        let remembers = store.remembers();
+        let mut follower = ToFollower::new(config.routes, remembers);
         // Routes of what came back, and an end to those of what did not.
         follower.ask_for_everything();
         let mut thread = Self {
@@ -127,7 +128,7 @@ impl RelayThread {
             on_exit: config.on_exit,
             poller,
             sockets,
-            dataplane: Dataplane::new(config.pin_path),
+            dataplane: Dataplane::new(config.pin_path, config.max_bindings, remembers),
             receiver: Receiver::new(),
             outbox: Outbox::default(),
             heartbeat_at: Instant::default(),
@@ -314,6 +315,10 @@ impl RelayThread {
         if self.follower.begins(now) {
             self.relay.resend_routes();
         }
+        if self.dataplane.begins_telling(now) {
+            self.relay.resend_forwarding();
+        }
+        self.dataplane.tidy_bindings();
         let is_resending = self.relay.is_resending();
         self.relay
             .hold_routes_back(is_resending && !self.follower.has_room(now));
@@ -376,9 +381,13 @@ impl RelayThread {
             &mut self.relay,
             &exits,
             &surfaces,
-            (&mut self.follower, pace),
-            &mut self.store,
-            &mut self.leasequery,
+            &mut Ways {
+                follower: &mut self.follower,
+                pace,
+                dataplane: &mut self.dataplane,
+                store: &mut self.store,
+                leasequery: &mut self.leasequery,
+            },
         );
         if self.outbox.asks_servers() {
             self.hear_answers();
@@ -437,6 +446,7 @@ impl RelayThread {
             self.relay.poll_timeout(),
             beat,
             self.follower.due(),
+            self.dataplane.due(),
             self.store.due(),
             self.leasequery_due(),
         ]
@@ -490,6 +500,7 @@ impl RelayThread {
             }
         }
         self.capture(&new);
+        self.relay.set_forwarding(self.dataplane.follows_bindings());
         if let Some(ring) = self.dataplane.ring_fd()
             && let Err(error) = self.poller.add(ring, Source::Ring)
         {
@@ -508,45 +519,60 @@ impl RelayThread {
     /// Attaches and detaches programs, and tells what changed.
     fn capture(&mut self, new: &Surroundings) {
         let own: Vec<_> = ports::own_addresses(&new.interfaces).collect();
-        let present: Vec<(usize, Wanted<'_>)> = self
-            .ports
-            .list
-            .iter()
-            .enumerate()
-            .filter_map(|(at, port)| {
-                let wanted = Wanted {
-                    ifindex: port.ifindex?,
-                    name: &port.name,
-                    capture: port.wanted,
-                    entry: port.entry,
-                    is_ethernet: port.mac.is_some(),
-                };
-                Some((at, wanted))
-            })
+        let ports = &self.ports.list;
+        let allowed = ports.iter().filter_map(|port| {
+            let prefixes = port.source_allow.iter().copied();
+            Some((port.ifindex?, prefixes))
+        });
+        let allowed: Vec<_> = allowed
+            .flat_map(|(ifindex, prefixes)| prefixes.map(move |prefix| (ifindex, prefix)))
             .collect();
-        let (places, wanted): (Vec<usize>, Vec<Wanted<'_>>) = present.into_iter().unzip();
-        let captured = self.dataplane.sync(&wanted, &own, boot_nanos(boot_now()));
+        let access = ports.iter().filter_map(|port| {
+            Some(Wanted {
+                role: Role::Access,
+                ifindex: port.ifindex?,
+                name: &port.name,
+                capture: port.wanted,
+                entry: port.entry,
+                is_ethernet: port.mac.is_some(),
+            })
+        });
+        let core = new.core.iter().map(|port| {
+            let entry = ports::core_entry(port.ifindex, new);
+            Wanted {
+                role: Role::Core,
+                ifindex: port.ifindex,
+                name: &port.name,
+                capture: Capture::Auto,
+                entry,
+                is_ethernet: entry.mac_count > 0,
+            }
+        });
+        let wanted: Vec<Wanted<'_>> = access.chain(core).collect();
+        let around = Around {
+            own_addresses: &own,
+            source_allow: &allowed,
+            now_nanos: boot_nanos(boot_now()),
+        };
+        let captured = self.dataplane.sync(&wanted, around);
         drop(wanted);
-        let mut states: Vec<PortState> = self
-            .ports
-            .list
-            .iter()
-            .map(|port| PortState {
-                interface: port.name.clone(),
-                capture: "absent".to_owned(),
-                reason: None,
-            })
-            .collect();
-        for (at, captured) in places.into_iter().zip(captured) {
-            states[at].capture = captured.capture.to_owned();
-            states[at].reason = captured.reason;
-        }
-        for (port, state) in self.ports.list.iter_mut().zip(states) {
+        let mut captured = captured.into_iter();
+        for port in &mut self.ports.list {
+            let captured = port.ifindex.and_then(|_| captured.next());
+            let state = access_state(&port.name, captured);
             if port.state.as_ref() != Some(&state) {
                 tell(&state, port.wanted, &self.events);
                 port.state = Some(state);
             }
         }
+        let core = new.core.iter().zip(captured);
+        let core: Vec<PortState> = core.map(|(port, it)| core_state(&port.name, it)).collect();
+        for state in &core {
+            if !self.ports.core_states.contains(state) {
+                tell_core(state, &self.events);
+            }
+        }
+        self.ports.core_states = core;
     }
 
     /// Says to all peers that this relay ends, and waits until it is said.
@@ -599,6 +625,49 @@ impl RelayThread {
         self.flush();
         self.dataplane.close(self.on_exit);
     }
+}
+
+fn access_state(name: &str, captured: Option<Captured>) -> PortState {
+    PortState {
+        interface: name.to_owned(),
+        capture: captured
+            .as_ref()
+            .map_or("absent", |it| it.capture)
+            .to_owned(),
+        reason: captured.and_then(|it| it.reason),
+    }
+}
+
+/// Nothing is captured there: what no program sees the kernel has as before.
+fn core_state(name: &str, captured: Captured) -> PortState {
+    let capture = match captured.capture {
+        "socket" => "none",
+        other => other,
+    };
+    PortState {
+        interface: name.to_owned(),
+        capture: capture.to_owned(),
+        reason: captured.reason,
+    }
+}
+
+fn tell_core(state: &PortState, events: &Events) {
+    let (interface, program) = (&state.interface, &state.capture);
+    match (&state.reason, program.as_str()) {
+        (Some(reason), "none") => tracing::warn!(
+            %interface, %reason,
+            "no program on this core interface: its packets to subscribers are neither counted nor forwarded by XDP, nor dropped when a lease is over"
+        ),
+        (Some(reason), _) => tracing::warn!(%interface, %program, %reason, "core program"),
+        // Where none is wanted, nothing is to be said.
+        (None, "none") => return,
+        (None, _) => tracing::info!(%interface, %program, "core program"),
+    }
+    events.publish(EventKind::Capture {
+        event: program.clone(),
+        interface: interface.clone(),
+        reason: state.reason.clone(),
+    });
 }
 
 fn tell(state: &PortState, wanted: Capture, events: &Events) {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use relay_core::config::{Access, LeasequeryConfig, Limits, RelayConfig, RoutePolicy, Server};
 use relay_core::types::{AccessId, IfIndex, ServerId};
-use relay_userspace::config::{Capture, OnExit, RateLimit};
+use relay_userspace::config::{Capture, OnExit, RateLimit, SourceGuard};
 use relay_userspace::counters::Counters;
 use relay_userspace::dataplane::DataplaneHandle;
 use relay_userspace::events::Events;
@@ -78,6 +78,7 @@ impl Bench {
             seed: [7; 16],
             pin_path: pins.path().join("pins"),
             on_exit,
+            max_bindings: 1000,
             counters: Arc::clone(&counters),
             commands: receiver,
             wake,
@@ -199,8 +200,13 @@ pub(crate) fn surroundings(capture: Capture, acc0: Option<IfIndex>) -> Surroundi
                 per_interface: 0,
             },
             accept_relayed: true,
+            source_guard: SourceGuard::Off,
+            source_allow: Vec::new(),
+            anti_loop: false,
             link_local: Some(ROUTER),
         }],
+        core: Vec::new(),
+        forwards: false,
         names: Names {
             access: vec!["acc0".to_owned()],
             ..Names::default()
