@@ -371,7 +371,7 @@ mod tests {
             interface_rate: 0,
             mac_count: 1,
             macs: [[0; 6]; INTERFACE_MACS],
-            reserved: 0,
+            mtu: 0,
         };
         interface.macs[0] = ROUTER;
         let to = |mac, destination| {

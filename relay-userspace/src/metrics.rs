@@ -585,6 +585,7 @@ mod tests {
     use relay_core::view::Origin;
 
     use super::*;
+    use crate::control::dataplane::Traffic;
     use crate::testing::surroundings;
 
     #[test]
@@ -607,6 +608,14 @@ mod tests {
             drops: vec![("client_rate".to_owned(), 7)],
             packets: vec![("acc0".to_owned(), "ring".to_owned(), 9)],
             ring_lost: 1,
+            passes: vec![("spoofed_source".to_owned(), 4)],
+            traffic: Some(Traffic {
+                rx_packets: 5,
+                rx_bytes: 500,
+                tx_packets: 6,
+                tx_bytes: 600,
+            }),
+            entries: Some((2, 1000, 1)),
         };
 
         let store = Status::off(String::new());

@@ -66,7 +66,7 @@ impl Slots {
                 at = GONE + 1;
             }
             // Whole words that are full at once.
-            if at % 64 == 0 && self.taken.0[at as usize / 64] == u64::MAX {
+            if at.is_multiple_of(64) && self.taken.0[at as usize / 64] == u64::MAX {
                 at = at.saturating_add(64);
                 continue;
             }
