@@ -1,7 +1,7 @@
 //! Forwarding without the kernel's stack: which packets may be, and how they leave.
 //!
-//! Decides; the programs carry out. What a router answers itself (hop limit, size, options, link-local
-//! and multicast addresses) is the kernel's, and whatever is in doubt (RFC 4291 §2.5.6, RFC 8200 §3, §4.3, RFC 4443 §3).
+//! Decides; the programs carry out. What a router answers itself (hop limit, size, options, link-local and multicast
+//! addresses) is the kernel's, and whatever is in doubt (RFC 4291 §2.5.6, RFC 8200 §3, §4.3, RFC 4443 §3).
 
 use crate::abi::{BINDING_ROUTED, Binding, FLAG_FORWARD, INTERFACE_MACS, Interface, ROLE_ACCESS};
 use crate::guard::{is_link_local, is_multicast, is_unspecified};

@@ -1,6 +1,6 @@
-//! What the kernel programs and the daemon must agree on: map layouts, the ring record, the frame
-//! classifier, who gives way under load, which packets of subscribers are good, and which go where. Knows nothing of sockets, clocks, DHCPv6 leases or
-//! configuration files.
+//! What the kernel programs and the daemon must agree on: map layouts, the ring record, the frame classifier, who gives
+//! way under load, which packets of subscribers are good, and which go where. Knows nothing of sockets, clocks, DHCPv6
+//! leases or configuration files.
 #![no_std]
 
 pub mod abi;

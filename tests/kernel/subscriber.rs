@@ -662,7 +662,8 @@ fn programs_attach_to_both_sides_with_the_capabilities_of_the_daemon() {
         .attach_named(maps::CORE_INGRESS, "core", XdpMode::Driver);
 }
 
-/// Measures and asserts nothing about time: `cargo test -p relay-tests --test kernel -- --ignored --nocapture guard_cost`
+/// Measures and asserts nothing about time:
+/// `cargo test -p relay-tests --test kernel -- --ignored --nocapture guard_cost`
 #[test]
 #[ignore = "measures"]
 fn guard_cost() {

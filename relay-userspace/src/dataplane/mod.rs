@@ -15,6 +15,8 @@ mod object;
 mod pins;
 mod slots;
 mod table;
+#[cfg(test)]
+mod table_tests;
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;

@@ -1,6 +1,6 @@
-//! `bench forward`: packets a second that one CPU forwards to subscribers, by the kernel's routes, by an XDP program that
-//! asks them, by ours, and by one that asks nothing. Runs the program that measures one of them at a
-//! time, in turn, and compares. Knows no XDP.
+//! `bench forward`: packets a second that one CPU forwards to subscribers, by the kernel's routes, by an XDP program
+//! that asks them, by ours, and by one that asks nothing. Runs the program that measures one of them at a time, in
+//! turn, and compares. Knows no XDP.
 
 use super::goals::{self, Goal};
 use super::report::median;

@@ -110,6 +110,12 @@ pub(super) fn build(lab: &mut Lab, has_second: bool) -> Result<()> {
             lab.namespace("inet")
         ),
     ));
+    for (node, interface) in [("inet", "eth0"), ("cr", "inet0")] {
+        line(&format!(
+            "ip netns exec {} ethtool -K {interface} tx off >/dev/null",
+            lab.namespace(node)
+        ));
+    }
     line(&ip("cr", "link set inet0 up"));
     line(&ip("inet", "link set eth0 up"));
     for cpe in ["cpe1", "cpe2", "cpe3"] {
