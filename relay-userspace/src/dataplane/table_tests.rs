@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use proptest::prelude::*;
-use relay_common::abi::{Binding, BindingStats, PrefixLengths};
+use relay_common::abi::{BINDING_ROUTED, Binding, BindingStats, PrefixLengths};
 use relay_common::net::{MacAddr, TPID_8021AD, TPID_8021Q, VlanTag, VlanTags};
 use relay_core::effect::{ForwardingChange, ForwardingEntry};
+use relay_core::time::Instant;
 use relay_core::types::{IfIndex, Prefix};
 
 use super::kernel_maps::plus;
