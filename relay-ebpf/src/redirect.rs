@@ -17,6 +17,8 @@ use crate::xdp_frame::HeaderFrame;
 
 const AF_INET6: u8 = 10;
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+/// `BPF_FIB_LKUP_RET_NO_NEIGH`.
+const NO_NEIGHBOR: i64 = 7;
 /// Of the IPv6 header in an untagged frame.
 const HOP_LIMIT: usize = ETHERNET_BYTES + 7;
 
@@ -41,7 +43,7 @@ pub fn to_core(ctx: &XdpContext, packet: &Packet, tables: &Tables, ifindex: u32)
         (*fib).__bindgen_anon_4.ipv6_dst = words(&packet.ip.destination);
         bpf_fib_lookup(ctx.as_ptr().cast(), fib, size_of::<FibLookup>() as i32, 0)
     };
-    if found != 0 {
+    if found != 0 && found != NO_NEIGHBOR {
         return false;
     }
     // SAFETY: the helper has written it.
@@ -50,6 +52,10 @@ pub fn to_core(ctx: &XdpContext, packet: &Packet, tables: &Tables, ifindex: u32)
         return false;
     };
     if egress.role != ROLE_CORE || egress.flags & FLAG_FORWARD == 0 || fib.ifindex == ifindex {
+        return false;
+    }
+    if found != 0 {
+        hand_over(ctx, packet);
         return false;
     }
     if !goes_to(fib.ifindex) || !shift(ctx, (packet.tags() * TAG_BYTES) as i32) {
@@ -61,6 +67,19 @@ pub fn to_core(ctx: &XdpContext, packet: &Packet, tables: &Tables, ifindex: u32)
     frame.store(12, &ETHERTYPE_IPV6);
     frame.store(HOP_LIMIT, &[packet.ip.hop_limit - 1]);
     true
+}
+
+/// Takes the tags off a packet whose next hop the kernel has to find first: with them it would be nobody's, where
+/// there is no VLAN interface, and the next hop would never be found.
+#[inline(always)]
+// req: DP-28
+fn hand_over(ctx: &XdpContext, packet: &Packet) {
+    if packet.tags() != 0 && shift(ctx, (packet.tags() * TAG_BYTES) as i32) {
+        let frame = HeaderFrame::new(ctx);
+        frame.store(0, &packet.destination_mac);
+        frame.store(6, &packet.source_mac);
+        frame.store(12, &ETHERTYPE_IPV6);
+    }
 }
 
 /// To the client of a binding, with its tags; `false`: the kernel has the packet, untouched.

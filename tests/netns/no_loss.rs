@@ -13,7 +13,7 @@ const LAN: &str = "2001:db8:d000::1";
 
 /// A home knows its router's MAC from Router Advertisements, which the lab has none of: without it the home's
 /// own first answers wait for neighbour discovery.
-fn know_the_router(lab: &Lab, home: &str) {
+pub(crate) fn know_the_router(lab: &Lab, home: &str) {
     let entry = "fe80::ff:fe00:2 lladdr 02:00:00:00:00:02 dev eth0 nud permanent";
     on(lab, home, &format!("ip -6 neigh replace {entry}"));
 }

@@ -1,5 +1,5 @@
-//! Probes from the Internet host to two addresses of a home, 200 a second to each, every one of them remembered
-//! with the time it left: so a test can say which of them had to arrive.
+//! Probes from the Internet host to two addresses of a home, 200 a second to each or faster, every one of them
+//! remembered with the time it left: so a test can say which of them had to arrive.
 
 use crate::hand::on_node;
 use relay_tests::messages::ip;
@@ -38,6 +38,16 @@ pub(crate) struct Probes {
 impl Probes {
     /// Begins; the home answers on whatever addresses it has.
     pub(crate) fn start(lab: &Lab, home: &str, targets: [&str; 2]) -> Self {
+        Self::start_every(INTERVAL, lab, home, targets)
+    }
+
+    /// The same, one to each target in this time.
+    pub(crate) fn start_every(
+        interval: Duration,
+        lab: &Lab,
+        home: &str,
+        targets: [&str; 2],
+    ) -> Self {
         let socket = |node| {
             let bound = on_node(lab, node, || UdpSocket::bind((ip("::"), PORT)));
             let socket = bound.expect("nobody else has the port");
@@ -68,7 +78,7 @@ impl Probes {
                         let _ = internet.send_to(&number.to_be_bytes(), (target, PORT));
                     }
                     // On a busy machine it wakes late; the next ones are not late with it.
-                    next += INTERVAL;
+                    next += interval;
                     std::thread::sleep(next.saturating_duration_since(Instant::now()));
                 }
                 sent

@@ -24,13 +24,13 @@ const REQUEST: u8 = 3;
 const REPLY: u8 = 7;
 
 /// A client behind tags.
-struct Tagged {
+pub(crate) struct Tagged {
     number: u8,
     /// EtherType and VLAN identifier of each tag, outermost first.
     tags: &'static [(u16, u16)],
 }
 
-const CLIENTS: [Tagged; 2] = [
+pub(crate) const CLIENTS: [Tagged; 2] = [
     Tagged {
         number: 0x71,
         tags: &[(CTAG, 100)],
@@ -42,7 +42,7 @@ const CLIENTS: [Tagged; 2] = [
 ];
 
 impl Tagged {
-    fn mac(&self) -> [u8; 6] {
+    pub(crate) fn mac(&self) -> [u8; 6] {
         [2, 0, 0, 0, 0, self.number]
     }
 
@@ -81,7 +81,7 @@ impl Tagged {
     }
 
     /// The EtherTypes and tags as they stand behind the MAC addresses.
-    fn tagged_ipv6(&self) -> Vec<u8> {
+    pub(crate) fn tagged_ipv6(&self) -> Vec<u8> {
         let tags = self.tags.iter().flat_map(|&(tpid, vid)| [tpid, vid]);
         tags.chain([0x86dd]).flat_map(u16::to_be_bytes).collect()
     }
@@ -126,6 +126,16 @@ impl Tagged {
         udp.get(8..)
     }
 
+    /// Takes a lease of an address and a prefix; returns the prefix's first address.
+    pub(crate) fn lease_prefix(&self, lab: &Lab, wire: &Wire) -> Ipv6Addr {
+        let advertise = self.exchange(lab, wire, &self.solicit(), ADVERTISE);
+        let reply = self.exchange(lab, wire, &self.request(&advertise), REPLY);
+        let options = options(&reply);
+        let (_, delegation) = options.iter().find(|it| it.0 == 25).expect("an IA_PD");
+        let prefix = &delegation[12 + 4 + 9..][..16];
+        Ipv6Addr::from(<[u8; 16]>::try_from(prefix).expect("16 octets"))
+    }
+
     /// Sends, and waits for the answer of this type to it.
     fn exchange(&self, lab: &Lab, wire: &Wire, message: &[u8], answer: u8) -> Vec<u8> {
         wire.send(&self.frame(message));
@@ -155,7 +165,7 @@ fn options(message: &[u8]) -> Vec<(u16, &[u8])> {
 }
 
 /// Frames to `gen` by tcpdump, which shows tags where they were.
-fn start_capture(lab: &mut Lab) {
+pub(crate) fn start_capture(lab: &mut Lab) {
     let file = lab.dir().join("gen/wire.pcap").display().to_string();
     let words = "tcpdump -Z root -U --immediate-mode -i eth0 -Q in -s 0 -w";
     let mut words: Vec<&str> = words.split(' ').collect();
