@@ -20,7 +20,7 @@ pub enum Judgement<'a> {
 
 /// Judges a packet that came in on an access interface.
 #[inline(always)]
-// req: DP-1 DP-8 DP-9 DP-12 PDR-R-3
+// req: DP-1, DP-8, DP-9, DP-12, DP-22, DP-38, PDR-R-3
 pub fn judge<'a, B: Bindings>(
     bindings: &'a B,
     packet: &Packet,

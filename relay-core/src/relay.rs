@@ -452,6 +452,7 @@ impl Relay {
     }
 
     /// A client goes on with addresses of which the Reply says no more than that they are good.
+    // req: DP-17
     fn ask_for_confirmed(&mut self, delivery: &Delivery<'_>, innermost: &Innermost<'_>) {
         let exchange = Exchange {
             access: delivery.access,

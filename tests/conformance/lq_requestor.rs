@@ -93,7 +93,7 @@ fn reply(query: &[u8], inside: &[u8]) -> Vec<u8> {
 /// A client holds address and prefix from before this relay's time; its Confirm is answered with
 /// Success: the server is asked by the address alone, and what it says becomes leases and routes by way of
 /// where the Confirm came from.
-/// req: LQ-1, LQ-2, LQ-9, LQ-25 (RFC 5007 §4.3)
+/// req: LQ-1, LQ-2, LQ-9, LQ-25, DP-17 (RFC 5007 §4.3)
 #[test]
 fn lq_1_server_is_asked_for_a_confirmed_address_that_is_unknown() {
     let (mut bench, query) = asking(1);

@@ -26,7 +26,7 @@ fn over_the_client_limit() -> Bench {
     bench
 }
 
-/// It is told once, counted each time and shown with the reason. req: SNP-40 (RFC 8987 §4.1)
+/// It is told once, counted each time and shown with the reason. req: SNP-40, DP-14 (RFC 8987 §4.1)
 #[test]
 fn snp_40_lease_over_the_limit_is_told_once_and_shown_with_its_reason() {
     let mut bench = over_the_client_limit();

@@ -259,6 +259,8 @@ fn guarded() -> Vec<(&'static str, Sent, Option<DropReason>)> {
     use DropReason::{HeaderChain, NeighborTarget, ServerMessage, SourceExpired, SourceForeign, SourceUnbound};
     let from = Sent::up;
     let of_other = |mut sent: Sent| { sent.source_mac = OTHER_MAC; sent };
+    // What a peer told of a lease says no TPID.
+    let with_tpid = |mut sent: Sent| { sent.tags[0].0 = TPID_8021AD; sent };
     let own = "2001:db8:8000:1ff::1";
     let to_client = Sent { payload: crate::subscriber_frames::udp(547, 546, 32), ..from("fe80::1") };
     vec![
@@ -281,6 +283,7 @@ fn guarded() -> Vec<(&'static str, Sent, Option<DropReason>)> {
         ("its tagged prefix without the tag", from("2001:db8:8000:600::1"), Some(SourceForeign)),
         ("its tagged prefix", from("2001:db8:8000:600::1").tagged(100), None),
         ("with priority bits", from("2001:db8:8000:600::1").tagged(0xe064), None),
+        ("the tag of another kind", with_tpid(from("2001:db8:8000:600::1").tagged(100)), None),
         ("another VLAN", from("2001:db8:8000:600::1").tagged(101), Some(SourceForeign)),
         ("two tags", from("2001:db8:8000:700::1").double_tagged(7, 100), None),
         ("another inner tag", from("2001:db8:8000:700::1").double_tagged(7, 101), Some(SourceForeign)),
@@ -298,6 +301,7 @@ fn guarded() -> Vec<(&'static str, Sent, Option<DropReason>)> {
     ]
 }
 
+/// req: DP-1, DP-4, DP-8, DP-9, DP-11, DP-12, DP-13, DP-22, DP-38 (RFC 7513 §8, RFC 8987 §4.2)
 #[test]
 fn guard_judges_alike_in_the_kernel_and_in_userspace() {
     let Some(mut world) = World::new(FLAG_GUARD | FLAG_ENFORCE, 0) else {
@@ -479,6 +483,7 @@ fn packet_of_a_subscriber_leaves_by_the_kernels_route_without_tags() {
     assert_eq!(world.up(&Sent::up("2001:db8:dead::1")).0, XDP_DROP);
 }
 
+/// req: DP-28, DP-54
 #[test]
 fn what_a_router_answers_itself_is_left_to_the_kernel_untouched() {
     let Some(mut world) = World::new(FLAG_FORWARD, FLAG_FORWARD) else {

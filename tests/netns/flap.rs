@@ -71,7 +71,7 @@ fn pdr_s_2_interface_set_down_and_up_has_its_routes_again_without_dhcp() {
     );
 }
 
-/// req: PDR-S-2 (RFC 8987 §4.3)
+/// req: PDR-S-2, DP-30 (RFC 8987 §4.3)
 #[test]
 fn pdr_s_2_carrier_that_goes_and_returns_ends_no_lease() {
     routes_survive(

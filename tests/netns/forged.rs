@@ -50,7 +50,7 @@ fn forgery_has_no_effect(configuration: &str, forger: impl FnOnce(&Lab, &[u8]) -
     }
 }
 
-/// The forger has the victim's DUID and link-local address, and its own MAC. req: SNP-23 (RFC 7513 §6.3.2)
+/// The forger has the victim's DUID and link-local address, and its own MAC. req: SNP-23, DP-15 (RFC 7513 §6.3.2)
 #[test]
 fn snp_23_release_and_decline_from_another_mac_have_no_effect() {
     forgery_has_no_effect(CONFIGURATION, |lab, duid| {

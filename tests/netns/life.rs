@@ -335,7 +335,7 @@ fn leases_of_dead_clients_expire(capture: &str) {
     expect_captured(&lab, capture);
 }
 
-/// Two prefixes each, reached, renewed, rebound to the other server, released. req: PDR-R-1, PDR-G-3, RLY-44
+/// Two prefixes each, reached, renewed, rebound to the other server, released. req: PDR-R-1, PDR-G-3, RLY-44, DP-32
 /// (RFC 8987 §4.1, §4.2; RFC 8415 §19.2)
 #[test]
 fn pdr_r_1_leases_that_last_through_native_xdp() {

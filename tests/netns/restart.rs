@@ -77,7 +77,7 @@ fn expect_same_end(before: Timestamp, after: Timestamp, what: &str) {
 }
 
 /// A router that lost its routes with the daemon gets them back from the daemon's memory alone.
-/// req: PDR-S-1 (RFC 8987 §4.3)
+/// req: PDR-S-1, DP-20 (RFC 8987 §4.3)
 #[test]
 fn pdr_s_1_killed_daemon_brings_leases_and_routes_back_without_a_message() {
     let Some(mut lab) = lab(CONFIGURATION, Lifetimes::default()) else {

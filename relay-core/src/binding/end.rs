@@ -24,7 +24,7 @@ const CLEAR_BATCH: usize = 1024;
 impl Bindings {
     /// A client gives leases up. Nobody else can do it for them: link, DUID and, where no relay is
     /// in between, MAC must be those of the lease.
-    // req: SNP-23, PDR-G-9
+    // req: SNP-23, PDR-G-9, DP-15
     pub(crate) fn give_up(
         &mut self,
         cx: &mut Context<'_>,

@@ -98,7 +98,7 @@ impl Bindings {
     ) -> Option<u32> {
         let access = Some(source.link.access);
         if let Some((notice, why)) = self.limit(source.link, client) {
-            // The message goes on all the same. req: SNP-40
+            // The message goes on all the same. req: SNP-40, DP-14
             cx.out.notice(access, notice);
             self.refuse(cx, source, lease, why);
             return client;

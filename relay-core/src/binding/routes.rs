@@ -13,7 +13,7 @@ use crate::view::RouteState;
 impl Bindings {
     /// Compares what is wanted for the owner of a prefix with what the shell was told, and tells
     /// it the difference; all of it where `again`.
-    // req: PDR-R-1
+    // req: PDR-R-1, DP-32
     pub(super) fn reroute(&mut self, cx: &mut Context<'_>, at: u32, again: bool) {
         self.follow_route(cx, at, again);
         self.forward(cx, at, again);

@@ -44,7 +44,7 @@ impl Bindings {
     }
 
     /// One slice of it.
-    // req: PDR-S-2
+    // req: PDR-S-2, DP-30
     pub(crate) fn sweep_slice(&mut self, cx: &mut Context<'_>) {
         let Some(sweep) = self.sweep.filter(|_| !self.is_held_back) else {
             return;

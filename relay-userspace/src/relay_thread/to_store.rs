@@ -450,7 +450,7 @@ fn memories(opened: &Opened, numbers: &mut Numbers) -> Memories {
     Memories::new(known.collect())
 }
 
-// req: PDR-S-1
+// req: PDR-S-1, DP-20
 fn take_back(
     mut opened: Opened,
     relay: &mut Relay,
