@@ -73,15 +73,15 @@ pub const fn is_over(binding: &Binding, now: u64) -> bool {
     binding.valid_until_boot_nanos <= now
 }
 
-/// Whether a packet came from the client of a binding: the same interface, VLANs and MAC address. TPIDs do not count: that
-/// of a lease which a peer told is a guess, and of one VLAN there is only one.
+/// Whether a packet came from the client of a binding: the same interface, VLANs and MAC address. TPIDs do not count:
+/// that of a lease which a peer told is a guess, and of one VLAN there is only one.
 #[inline(always)]
 // req: DP-4
 pub fn is_from(binding: &Binding, packet: &Packet, ifindex: u32) -> bool {
     const FIRST: usize = offset_of!(Binding, client_mac);
     const SECOND: usize = offset_of!(Binding, outer_vid);
-    // Two comparisons of numbers, not of six fields, octet by octet: MAC address and first TPID, then the first VID, the
-    // second TPID and VID, and flags.
+    // Two comparisons of numbers, not of six fields, octet by octet: MAC address and first TPID, then the first VID,
+    // the second TPID and VID, and flags.
     const MAC: u64 = u64::from_ne_bytes([255, 255, 255, 255, 255, 255, 0, 0]);
     const VIDS: u64 = u64::from_ne_bytes([255, 255, 0, 0, 255, 255, 0, 0]);
     let (first, second) = packet.sender();

@@ -1,5 +1,5 @@
-//! Nothing of the traffic is lost while the daemon is stopped, killed, upgraded or reloaded: the programs and their maps
-//! stay, and the next daemon takes them over.
+//! Nothing of the traffic is lost while the daemon is stopped, killed, upgraded or reloaded: the programs and their
+//! maps stay, and the next daemon takes them over.
 
 use std::path::PathBuf;
 use std::time::Duration;
