@@ -7,6 +7,7 @@ mod alq_requestor;
 mod alq_server;
 mod alq_trouble;
 mod alq_twins;
+mod alq_unsound;
 mod alq_whole;
 mod blq_requestor;
 mod blq_server;

@@ -36,3 +36,6 @@ mod twins_clear;
 mod twins_tls;
 mod wire;
 mod wired;
+mod wrong;
+mod wrong_requestor;
+mod wrong_server;

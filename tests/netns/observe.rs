@@ -5,8 +5,8 @@ use crate::harness::{CONFIGURATION, expect_no_route, lab, scrape};
 use std::time::Duration;
 use xtask::lab::{Lab, Lifetimes, wait_for};
 
-/// Starts `twinrelay monitor --json` and waits until it has said something: the events of leases given up meanwhile.
-fn start_monitor(lab: &mut Lab) {
+/// Starts `twinrelay monitor --json` on r1.
+pub(crate) fn start_monitor(lab: &mut Lab) {
     let file = lab.dir().join("r1/twinrelay.toml").display().to_string();
     let binary = std::fs::read_to_string(lab.dir().join("r1/binary")).expect("r1 has a relay");
     let mut command = lab.command("r1", &binary).expect("r1 is there");
@@ -15,7 +15,8 @@ fn start_monitor(lab: &mut Lab) {
         .expect("monitor starts");
 }
 
-fn events(lab: &Lab) -> Vec<serde_json::Value> {
+/// What it has printed.
+pub(crate) fn events(lab: &Lab) -> Vec<serde_json::Value> {
     let text = lab.log("r1.monitor");
     let line = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     // The last line may be half written.

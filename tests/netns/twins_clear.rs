@@ -82,8 +82,9 @@ fn clear_stream_of_a_pair_is_dissected_by_tshark_without_a_malformed_mark() {
     assert_eq!(marked, format!("{ACTIVELEASEQUERY}\n").repeat(2));
 }
 
-/// Asked for everything that it knows of this relay and its links, as its configuration says; it answers as Kea
-/// does: one lease in each message, and no DONE where there is nothing. The relay is ready when it has answered.
+/// Asked for everything that it knows of this relay and its links, as its configuration says; it answers as Kea 3
+/// does: one lease in each message, and no DONE where there is nothing. It is made by hand: Debian's Kea has no hook
+/// for this. The relay is ready when it has answered, and asks again when an operator wants that.
 #[test]
 fn server_is_asked_for_its_leases_before_the_relay_is_ready() {
     let server = "address = \"2001:db8:c::11\"\n";
@@ -103,17 +104,11 @@ fn server_is_asked_for_its_leases_before_the_relay_is_ready() {
     let listener = on_node(&lab, "s1", || TcpListener::bind(at)).expect("Kea has UDP only");
     lab.start_relay(R1, &relay).expect("r1 starts");
 
-    let mut peer = Peer::accept(&listener, PATIENCE).expect("r1 connects");
+    let peer = Peer::accept(&listener, PATIENCE).expect("r1 connects");
     let (code, reason) = ready(&lab, R1);
     assert_eq!(code, Some(1), "{reason}");
     assert!(reason.contains("waiting for s1"), "{reason}");
-    let mut asked = 0;
-    while let Ok(query) = peer.expect(LEASEQUERY, Duration::from_secs(2)) {
-        asked += 1;
-        for frame in answers(&query) {
-            peer.send(&frame).expect("it is taken");
-        }
-    }
+    let asked = serve(peer, 0x99);
 
     assert_eq!(asked, 2, "by relay-id, and by the link-address of acc0");
     let is_ready = || (ready(&lab, R1).0 == Some(0)).then_some(());
@@ -127,10 +122,36 @@ fn server_is_asked_for_its_leases_before_the_relay_is_ready() {
         "{origins:?}"
     );
     assert!(kernel_routes_on(&lab, R1).iter().eq(leases));
+
+    // An operator asks again, and is told what is new.
+    lab.twinrelay(&["request", "bulk-leasequery", "s1"])
+        .expect("r1 takes a request");
+    let peer = Peer::accept(&listener, PATIENCE).expect("r1 connects");
+    assert_eq!(serve(peer, 0x9a), 2);
+    let is_there = || (kernel_routes_on(&lab, R1).len() == 4).then_some(());
+    wait_for("what the server has by now", PATIENCE, is_there)
+        .unwrap_or_else(|error| panic!("{error}\n{}", lab.log("r1.twinrelay")));
+    let origin = crate::pair::origins(&lab, R1)["2001:db8:d09a::/56"].clone();
+    assert_eq!(origin, "bulk-leasequery:s1");
+    let refused = lab.twinrelay(&["request", "bulk-leasequery", "s2"]);
+    let refused = refused.expect_err("s2 is not asked");
+    assert!(refused.contains("bulk_leasequery"), "{refused}");
+}
+
+/// Answers all that comes on a connection of r1, of a client with this number: how many queries.
+fn serve(mut peer: Peer, client: u8) -> u32 {
+    let mut asked = 0;
+    while let Ok(query) = peer.expect(LEASEQUERY, Duration::from_secs(2)) {
+        asked += 1;
+        for frame in answers(&query, client) {
+            peer.send(&frame).expect("it is taken");
+        }
+    }
+    asked
 }
 
 /// By link-address: two leases of one client. By relay-id: nothing is known.
-fn answers(query: &Received) -> Vec<Vec<u8>> {
+fn answers(query: &Received, client: u8) -> Vec<Vec<u8>> {
     let options = read_options(&query.options);
     let find = |code| {
         options
@@ -152,7 +173,8 @@ fn answers(query: &Received) -> Vec<Vec<u8>> {
         return vec![message(LEASEQUERY_REPLY, &option(13, &[0, 0]))];
     }
     let lease = |leases: &[u8]| {
-        let mut said = Said::new(&[0, 3, 0, 1, 2, 0, 0, 0, 0, 0x99], ip("::"), 3, leases);
+        let duid = [0, 3, 0, 1, 2, 0, 0, 0, 0, client];
+        let mut said = Said::new(&duid, ip("::"), 3, leases);
         let relay_data = said.relay_data.take().expect("Said has it");
         let link = ip("2001:db8:a:1::2").octets();
         let mut forward = relay_data[16..].to_vec();
@@ -163,11 +185,11 @@ fn answers(query: &Received) -> Vec<Vec<u8>> {
     vec![
         message(
             LEASEQUERY_REPLY,
-            &lease(&iaaddr("2001:db8:a:1:8000::99", 500, 600)),
+            &lease(&iaaddr(&format!("2001:db8:a:1:8000::{client:x}"), 500, 600)),
         ),
         message(
             LEASEQUERY_DATA,
-            &lease(&iaprefix("2001:db8:d099::/56", 500, 600)),
+            &lease(&iaprefix(&format!("2001:db8:d0{client:x}::/56"), 500, 600)),
         ),
         message(LEASEQUERY_DONE, &[]),
     ]

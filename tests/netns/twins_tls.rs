@@ -20,6 +20,7 @@ use xtask::lab::{Lab, Lifetimes, missing, wait_for};
 
 use crate::hand::{Granted, HandClient, on_node};
 use crate::harness::{bindings, ends_on, installed, route, scrape, skipped};
+use crate::observe::{events, start_monitor};
 use crate::openssl::Identity;
 use crate::pair::{
     PATIENCE, R1, R2, TLS_DIR, address, expect_active, expect_same, expect_session, logs, pair,
@@ -159,9 +160,18 @@ fn certificate_that_proves_nothing_is_refused_and_nothing_else_suffers() {
 /// then begins with them. The ends of certificates are told.
 #[test]
 fn certificates_are_renewed_by_reloads_without_interrupting_a_session() {
-    let Some(lab) = pair(Lifetimes::default(), RETRY) else {
+    let Some(mut lab) = pair(Lifetimes::default(), RETRY) else {
         return;
     };
+    start_monitor(&mut lab);
+    // Until it says that an operator wants a new session, it may not listen yet.
+    let is_watched = || {
+        lab.twinrelay(&["request", "active-leasequery", "resync"])
+            .expect("r1 takes a request");
+        (!events(&lab).is_empty()).then_some(())
+    };
+    wait_for("monitor", PATIENCE, is_watched).expect("it prints events");
+    expect_active(&lab);
     let ends = |lab: &Lab| {
         let metrics = scrape(lab);
         let name = "twinrelay_tls_certificate_expiry_timestamp_seconds{name=\"certificate\"} ";
@@ -189,6 +199,15 @@ fn certificates_are_renewed_by_reloads_without_interrupting_a_session() {
     let is_new = || ((ends(&lab) - in_three_days).abs() < 120).then_some(());
     wait_for("the new certificate", PATIENCE, is_new)
         .unwrap_or_else(|error| panic!("{error}: {}", ends(&lab)));
+    let is_told = |it: &Value| {
+        it["kind"] == "certificate" && it["event"] == "expires" && it["name"] == "certificate"
+    };
+    let told = || events(&lab).into_iter().find(is_told);
+    let told = wait_for("the certificate event", PATIENCE, told)
+        .unwrap_or_else(|error| panic!("{error}: {:#?}", events(&lab)));
+    let end = told["not_after"].as_str().expect("a text");
+    let end: jiff::Timestamp = end.parse().expect("RFC 3339");
+    assert!((end.as_second() - in_three_days).abs() < 120, "{told:#}");
     let now = [R1, R2].map(|node| session(&lab, node, "requestor")["since"].clone());
     assert_eq!(now, since, "a session was interrupted");
 

@@ -160,14 +160,18 @@ impl Asked {
         Some(message)
     }
 
-    /// These bytes come.
-    pub fn receive(&self, bench: &mut Bench, message: &[u8]) {
-        let size = u16::try_from(message.len()).expect("a message on TCP");
-        let frame = [&size.to_be_bytes()[..], message].concat();
+    /// These bytes come, as they are.
+    pub fn feed(&self, bench: &mut Bench, bytes: &[u8]) {
         bench.input(Input::Leasequery(LeasequeryInput::Received {
             connection: self.connection,
-            bytes: &frame,
+            bytes,
         }));
+    }
+
+    /// This message comes.
+    pub fn receive(&self, bench: &mut Bench, message: &[u8]) {
+        let size = u16::try_from(message.len()).expect("a message on TCP");
+        self.feed(bench, &[&size.to_be_bytes()[..], message].concat());
     }
 
     /// A message of this type with the transaction-id of the query comes.

@@ -13,7 +13,7 @@ usage: cargo xtask VERB
   build-ebpf     the kernel programs: target/bpf/*.o
   build          target/release/twinrelay with the kernel programs inside
   demo           real clients, servers and one relay in namespaces, and a verdict
-  lab            up | down | status | exec NODE COMMAND: the same by hand
+  lab            up [--twins] | status | exec | traffic | power | cable | daemon | down: the same by hand
   test           [unit | conformance | sim | kernel | netns | all]
   fuzz           [TARGET [SECONDS]]: the fuzz targets, each for a bounded time
   bench          relay: against ISC dhcrelay and dnsmasq; own: what it costs alone; `bench help`

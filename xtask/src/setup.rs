@@ -22,7 +22,7 @@ const BUILD_PACKAGES: [&str; 6] = [
 ];
 
 /// For the lab, the tests and the benchmarks: real clients, servers, peers and what looks at the wire.
-const LAB_PACKAGES: [&str; 14] = [
+const LAB_PACKAGES: [&str; 16] = [
     "kea-dhcp6-server",
     "isc-dhcp-relay",
     "isc-dhcp-client",
@@ -30,6 +30,7 @@ const LAB_PACKAGES: [&str; 14] = [
     "dhcpcd-base",
     "wide-dhcpv6-client",
     "dnsmasq-base",
+    "keepalived",
     "tcpdump",
     "iproute2",
     "iputils-ping",
@@ -37,6 +38,7 @@ const LAB_PACKAGES: [&str; 14] = [
     "ethtool",
     "bpftool",
     "strace",
+    "tshark",
 ];
 
 /// Cargo's tools: nextest runs tests side by side, deny checks licences, bans and sources.

@@ -4,6 +4,7 @@
 //! Decides what may come when, and when a query is over; must not know why it is asked.
 
 use alloc::collections::VecDeque;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
@@ -412,7 +413,10 @@ impl Fetch {
 /// A status for people. The other end wrote the text: it is cut, and does nothing to a terminal.
 // req: LQ-37
 pub(crate) fn status_text(code: u16, text: &str) -> String {
-    let mut said = iana::status_name(code).to_string();
+    let mut said = match iana::status_name(code) {
+        "unknown" => format!("status {code}"),
+        name => name.to_string(),
+    };
     if !text.is_empty() {
         said.push_str(": ");
         let shown = text.chars().take(TEXT_CHARS_MAX);

@@ -325,6 +325,12 @@ impl Connections {
         }
     }
 
+    /// Whether the last bytes that came are the beginning of a message. While it is paused, messages wait too.
+    pub(crate) fn is_within_a_message(&self, id: ConnectionId) -> bool {
+        let it = self.all.get(&id);
+        it.is_some_and(|it| !it.is_paused && !it.reader.is_empty())
+    }
+
     /// Lends the receiving end of a connection from which messages are to be read.
     pub(crate) fn take_reader(&mut self, id: ConnectionId) -> Option<FrameReader> {
         let it = self.all.get_mut(&id)?;

@@ -97,6 +97,12 @@ impl Leasequery {
                     self.read(cx, connection);
                 }
             }
+            // req: BLQ-5
+            LeasequeryInput::HalfClosed { connection }
+                if shared.connections.is_within_a_message(connection) =>
+            {
+                shared.close(cx, connection, CloseReason::ProtocolError);
+            }
             LeasequeryInput::HalfClosed { connection } => {
                 match is_ours(&shared.connections, connection) {
                     true => shared.close(cx, connection, CloseReason::Remote),

@@ -134,7 +134,7 @@ impl RefusedLeases {
         let before = self.list.len();
         if before > 0 {
             self.list
-                .retain(|it| !(it.is_of(link, duid) && is_meant(it)));
+                .retain(|it| !(is_meant(it) && it.is_of(link, duid)));
         }
         self.list.len() < before
     }

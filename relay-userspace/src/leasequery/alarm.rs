@@ -85,7 +85,48 @@ fn tell(expiry: &Expiry, now: Timestamp, events: &Events) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::leasequery::tls::tests::Files;
+
+    /// What `monitor` prints when [tls] is read anew and its certificates end in three days, or have ended.
+    #[tokio::test]
+    async fn certificate_that_ends_is_an_event_of_monitor() {
+        let (sender, _) = std::sync::mpsc::sync_channel(1);
+        let wake = nix::sys::eventfd::EventFd::new().unwrap();
+        let relay = crate::handle::RelayHandle::new(sender, Arc::new(wake.into()));
+        let clock = crate::leasequery::tls::Clock {
+            not_before: std::time::SystemTime::UNIX_EPOCH,
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let connections = Connections::new(runtime, relay, clock);
+        let events = Events::new(Arc::default());
+        let (mut reader, stop) = (events.subscribe(), CancellationToken::new());
+        let watching = tokio::spawn(watch(connections.clone(), events, stop.clone()));
+        let valid = 5 * 365 * DAY_SECS;
+        let now = Timestamp::now().as_second();
+
+        for (left, event) in [(3, "expires"), (-3, "expired")] {
+            let files = Files::from(now - valid + left * DAY_SECS);
+            connections.use_tls(Some(files.load("r1")));
+            for name in ["certificate", "ca"] {
+                let next = tokio::time::timeout(Duration::from_secs(10), reader.next()).await;
+                let next = next.expect("it is told").expect("the stream goes on");
+                let told = serde_json::to_value(&*next).unwrap();
+                assert_eq!(told["kind"], "certificate", "{told:#}");
+                assert_eq!(
+                    (&told["event"], &told["name"]),
+                    (&event.into(), &name.into())
+                );
+                let end: Timestamp = told["not_after"].as_str().unwrap().parse().unwrap();
+                let days = (end.as_second() - now).div_euclid(DAY_SECS);
+                assert!((left..=left + 1).contains(&days), "{told:#}");
+            }
+        }
+        stop.cancel();
+        watching.await.unwrap();
+    }
 
     #[test]
     fn end_is_told_thirty_seven_and_one_day_before_it_and_when_it_comes() {

@@ -1,11 +1,11 @@
 //! Where peers connect to. Nobody else gets further than a closed connection: who is no peer costs
-//! one accept, and connections that have not ended are limited, whatever their number in a second.
+//! one accept, and each peer's connections that have not ended are limited, whatever their number in a second.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -29,8 +29,34 @@ const BACKLOG: i32 = 32;
 pub struct Admission {
     /// Addresses of peers.
     pub peers: Vec<Ipv6Addr>,
-    /// Of all connections.
+    /// Of the connections of each.
     pub limits: Limits,
+}
+
+/// How many connections of each peer have not ended, the last FIN included: none takes a place of another.
+#[derive(Default, Debug)]
+struct Open(Mutex<BTreeMap<Ipv6Addr, usize>>);
+
+impl Open {
+    /// One more, where there is room.
+    fn begin(&self, from: Ipv6Addr, most: usize) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(from).or_default();
+        let has_room = *count < most;
+        *count += usize::from(has_room);
+        has_room
+    }
+
+    /// One has ended.
+    fn end(&self, from: Ipv6Addr) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = all.entry(from) {
+            match entry.get() {
+                0 | 1 => drop(entry.remove()),
+                _ => *entry.get_mut() -= 1,
+            }
+        }
+    }
 }
 
 /// The sockets that are listened on.
@@ -39,8 +65,7 @@ pub struct Listeners {
     connections: Connections,
     counters: Arc<Counters>,
     admission: watch::Sender<Admission>,
-    /// Connections of all addresses that have not ended.
-    open: Arc<AtomicUsize>,
+    open: Arc<Open>,
     tasks: BTreeMap<SocketAddrV6, JoinHandle<()>>,
 }
 
@@ -97,7 +122,7 @@ async fn serve(
     address: SocketAddrV6,
     connections: Connections,
     counters: Arc<Counters>,
-    open: Arc<AtomicUsize>,
+    open: Arc<Open>,
     admission: watch::Receiver<Admission>,
 ) {
     let listener = listener(address).await;
@@ -123,7 +148,7 @@ async fn serve(
 pub enum Refused {
     /// Its address is that of no peer.
     NotAPeer,
-    /// There are too many already.
+    /// This peer has too many already.
     TooMany,
 }
 
@@ -145,7 +170,7 @@ fn admit(
     stream: TcpStream,
     from: SocketAddr,
     connections: &Connections,
-    open: &Arc<AtomicUsize>,
+    open: &Arc<Open>,
     admission: &watch::Receiver<Admission>,
 ) -> Result<(), Refused> {
     let Admission { peers, limits } = admission.borrow().clone();
@@ -155,16 +180,16 @@ fn admit(
     if !peers.contains(from.ip()) {
         return Err(Refused::NotAPeer);
     }
-    if open.load(Ordering::Relaxed) >= limits.accepted_max || prepare(&stream, limits).is_err() {
+    let from = *from.ip();
+    if prepare(&stream, limits).is_err() || !open.begin(from, limits.accepted_max) {
         return Err(Refused::TooMany);
     }
-    open.fetch_add(1, Ordering::Relaxed);
-    let task = connections.accept(stream, *from.ip());
+    let task = connections.accept(stream, from);
     let open = Arc::clone(open);
     tokio::spawn(async move {
         // However it ended.
         let _ = task.await;
-        open.fetch_sub(1, Ordering::Relaxed);
+        open.end(from);
     });
     Ok(())
 }
@@ -338,6 +363,24 @@ mod tests {
         };
         let again = timeout(PATIENCE, again).await;
         assert!(again.is_ok(), "a place became free");
+    }
+
+    /// req: ALQ-56, BLQ-7
+    #[test]
+    fn alq_56_connections_of_one_peer_take_no_place_of_another() {
+        let (one, other) = (Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED);
+        let open = Open::default();
+
+        assert!(open.begin(one, 2) && open.begin(one, 2));
+        assert!(!open.begin(one, 2), "a third");
+        assert!(open.begin(other, 2));
+        open.end(one);
+        assert!(open.begin(one, 2));
+        for from in [one, one, other] {
+            open.end(from);
+        }
+
+        assert!(open.0.lock().unwrap().is_empty(), "nothing is left of them");
     }
 
     /// A reload changes who may connect, and where.

@@ -112,7 +112,7 @@ pub struct Target {
 pub struct Limits {
     /// What was sent and is not acknowledged for so long ends the connection.
     pub send_timeout: Duration,
-    /// Connections that are accepted and not ended yet, of all peers.
+    /// Connections of one peer that are accepted and not ended yet.
     pub accepted_max: usize,
 }
 

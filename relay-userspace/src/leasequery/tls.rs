@@ -65,7 +65,7 @@ pub struct Fault {
 /// The end of a certificate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Expiry {
-    /// `certificate`, or `ca`; of several authorities the one that ends first.
+    /// `certificate`, ours with those between it and the CA, or `ca`: of several the one that ends first.
     pub name: &'static str,
     /// When it ends.
     pub not_after: Timestamp,
@@ -105,7 +105,7 @@ impl Tls {
         })?;
         let authorities = certificates(File::Ca, &files.ca)?;
         let mut expiries = Vec::new();
-        expiries.extend(expiry("certificate", &chain[..1]));
+        expiries.extend(expiry("certificate", &chain));
         expiries.extend(expiry("ca", &authorities));
         let own = CertifiedKey::from_der(chain, key, &provider).map_err(|error| Fault {
             file: File::Key,

@@ -1,6 +1,6 @@
 //! Metrics of leasequery: sessions, digests, readiness, certificates.
 
-use relay_core::alq::{Digest, Neighbor, SessionState};
+use relay_core::alq::{Digest, Neighbor, Role, SessionState};
 use relay_core::types::AccessId;
 
 use super::{Family, Labels, add, alone, counter, gauge, seconds};
@@ -36,7 +36,7 @@ impl Leasequery {
             vec![("peer", names.remote(it.remote)), ("role", role)]
         };
         let (mut states, mut counts) = (Vec::new(), Vec::new());
-        let (mut lags, mut catch_ups) = (Vec::new(), Vec::new());
+        let (mut lags, mut catch_ups, mut unsent) = (Vec::new(), Vec::new(), Vec::new());
         for neighbor in &self.neighbors {
             for state in SessionState::ALL {
                 let mut labels = of(neighbor);
@@ -49,13 +49,16 @@ impl Leasequery {
                 labels.push(("type", name.to_owned()));
                 add(&mut counts, labels, count);
             }
+            let peer: Labels = vec![("peer", names.remote(neighbor.remote))];
+            let is_ours = neighbor.role == Role::Requestor;
             if let Some(nanos) = neighbor.lag_nanos {
-                lags.push((of(neighbor), nanos as f64 / 1e9));
+                let behind = if is_ours { &mut lags } else { &mut unsent };
+                behind.push((peer.clone(), nanos as f64 / 1e9));
             }
             let catch_up = &neighbor.catch_up;
-            if let Some((from, until)) = catch_up.started_at.zip(catch_up.completed_at) {
+            if is_ours && let Some((from, until)) = catch_up.started_at.zip(catch_up.completed_at) {
                 let took = until.saturating_since(from);
-                catch_ups.push((of(neighbor), took.as_secs_f64()));
+                catch_ups.push((peer, took.as_secs_f64()));
             }
         }
         vec![
@@ -67,12 +70,17 @@ impl Leasequery {
             counter("alq_messages", "Leasequery messages over TCP", counts),
             seconds(
                 "alq_lag_seconds",
-                "How far a session is behind what changed",
+                "How long the last message of a peer was on its way",
                 lags,
             ),
             seconds(
+                "alq_unsent_seconds",
+                "Age of the oldest change that a peer was not told yet",
+                unsent,
+            ),
+            seconds(
                 "alq_catch_up_seconds",
-                "How long the last whole catch-up took",
+                "How long the last whole catch-up from a peer took",
                 catch_ups,
             ),
             self.digests(surroundings),

@@ -14,7 +14,7 @@ use crate::handle::LeasequeryEnds;
 use crate::interfaces::InterfaceTable;
 use crate::leasequery::{Limits, Target};
 
-/// Connections that are accepted beyond those that the core will keep: closed ones linger.
+/// Connections of a peer that are accepted beyond those that the core will keep: closed ones linger.
 const LINGERING_MAX: usize = 8;
 
 pub(super) fn of(
@@ -59,7 +59,7 @@ pub(super) fn of(
         remotes: peer_ends.chain(server_ends).collect(),
         limits: Limits {
             send_timeout: secs(section.send_timeout_secs),
-            accepted_max: max_connections + LINGERING_MAX,
+            accepted_max: max_connections / section.peers.len().max(1) + LINGERING_MAX,
         },
     };
     let core = config.core.iter().map(|core| core.interface.as_str());

@@ -20,6 +20,16 @@ pub fn with_xid(frame: &[u8], xid: u32) -> Vec<u8> {
     frame
 }
 
+/// The same frame with another base time, where it has one.
+pub fn with_base_time(frame: &[u8], secs: u32) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    let old = option(100, &BASE_TIME);
+    if let Some(at) = frame.windows(old.len()).position(|it| it == old) {
+        frame[at + 4..at + 8].copy_from_slice(&secs.to_be_bytes());
+    }
+    frame
+}
+
 /// Beginnings of frames after which nobody knows where the next one begins.
 pub fn no_frames() -> Vec<Named> {
     vec![
@@ -196,5 +206,8 @@ mod tests {
         assert_eq!(longest(2)[..2], [0xff, 0xff]);
         assert!(read(&longest(2), |answer| answer.is_ok()));
         assert!(read(&with_xid(&longest(1), 2), |answer| answer.is_ok()));
+        let later = with_base_time(&unknown_status(2), 7);
+        let base_time = read(&later, |answer| answer.unwrap().base_time);
+        assert_eq!(base_time.map(|it| it.0), Some(7));
     }
 }

@@ -2,24 +2,33 @@
 //! each a network namespace of its own. Decides what belongs to a lab and that nothing of it outlives it.
 //! All its state lies in one folder, all its namespaces bear its name: labs run side by side.
 
+mod cli;
 mod client;
 mod command;
 mod demo;
+mod inside;
 mod kea;
 mod leftovers;
 mod node;
+mod power;
+mod probes;
 mod relay;
 mod topology;
+mod twins;
 
+pub use cli::main;
 pub use client::Client;
 pub use command::{Result, missing, output, run};
 pub use demo::demo;
+pub use power::{Cable, Disk};
+pub use probes::{Direction, Probes, Record, Target};
 pub use relay::Relay;
+pub use twins::{Home, PROGRAMS as PAIR_PROGRAMS, Pair, ROUTERS, Twins};
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const TEARDOWN: &str = include_str!("teardown.sh");
@@ -121,13 +130,8 @@ impl Lab {
 
     /// The lab of that name that `up` left running.
     pub fn open(name: &str) -> Result<Self> {
-        let lab = Self {
-            name: checked(name)?,
-            dir: folder(name),
-            reaper: None,
-            kept: true,
-            started: Vec::new(),
-        };
+        let mut lab = Self::of_name(name)?;
+        lab.kept = true;
         if lab.dir.join("pids").exists() {
             Ok(lab)
         } else {
@@ -135,6 +139,17 @@ impl Lab {
                 "no lab named {name} is up: cargo xtask lab up --name {name}"
             ))
         }
+    }
+
+    /// The lab of that name, in whatever state it is: to be ended.
+    fn of_name(name: &str) -> Result<Self> {
+        Ok(Self {
+            name: checked(name)?,
+            dir: folder(name),
+            reaper: None,
+            kept: false,
+            started: Vec::new(),
+        })
     }
 
     fn create(name: &str) -> Result<Self> {
@@ -238,77 +253,6 @@ pub fn wait_for<T>(
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// `cargo xtask lab …`.
-pub fn main(args: &[String]) -> ExitCode {
-    match dispatch(args) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("lab: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn dispatch(args: &[String]) -> Result<ExitCode> {
-    let mut rest = Vec::new();
-    let (mut name, mut relay) = ("lab".to_string(), "twinrelay".to_string());
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            // What follows the node is the command's own.
-            _ if rest.first().is_some_and(|verb| verb == "exec") && rest.len() > 1 => {
-                rest.push(arg.clone())
-            }
-            "--name" => name = args.next().ok_or("--name needs a name")?.clone(),
-            "--relay" => {
-                relay = args
-                    .next()
-                    .ok_or("--relay needs twinrelay, dhcrelay or none")?
-                    .clone()
-            }
-            _ => rest.push(arg.clone()),
-        }
-    }
-    let words: Vec<&str> = rest.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["up"] => {
-            let mut lab = Lab::up(&Options::new(&name, Relay::parse(&relay)?))?;
-            for client in Client::ALL {
-                lab.start_client(client)?;
-            }
-            println!(
-                "lab {name} is up in {}; try: cargo xtask lab exec --name {name} r1 ip -6 route",
-                lab.dir.display()
-            );
-            lab.keep();
-        }
-        ["down"] => Lab {
-            name: checked(&name)?,
-            dir: folder(&name),
-            reaper: None,
-            kept: false,
-            started: Vec::new(),
-        }
-        .down(),
-        ["status"] => print!("{}", Lab::open(&name)?.status()?),
-        ["exec", node, command, arguments @ ..] => {
-            let lab = Lab::open(&name)?;
-            let status = lab
-                .command(node, command)?
-                .args(arguments)
-                .status()
-                .map_err(|error| format!("{command}: {error}"))?;
-            return Ok(ExitCode::from(
-                u8::try_from(status.code().unwrap_or(1)).unwrap_or(1),
-            ));
-        }
-        _ => {
-            return Err("usage: cargo xtask lab up [--name N] [--relay twinrelay|dhcrelay|none] | down [--name N] | status [--name N] | exec [--name N] NODE COMMAND…".into());
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn checked(name: &str) -> Result<String> {

@@ -48,7 +48,7 @@ impl Relay {
 }
 
 /// The newest twinrelay of this workspace.
-fn binary() -> Option<PathBuf> {
+pub(super) fn binary() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("TWINRELAY_BINARY") {
         return Some(path.into());
     }
@@ -149,11 +149,11 @@ impl Lab {
         self.dir().join(node).join("twinrelay.toml")
     }
 
-    fn binary_file(&self, node: &str) -> PathBuf {
+    pub(super) fn binary_file(&self, node: &str) -> PathBuf {
         self.dir().join(node).join("binary")
     }
 
-    fn binary(&self, node: &str) -> Result<String> {
+    pub(super) fn binary(&self, node: &str) -> Result<String> {
         std::fs::read_to_string(self.binary_file(node))
             .map_err(|_| format!("{node} runs no twinrelay"))
     }

@@ -25,6 +25,36 @@ const TAGS_IN_FRAMES: &str =
 /// The second router.
 const SECOND: &str = "r2";
 
+/// Addresses by node and interface.
+const ADDRESSES: [(&str, &str, &str); 9] = [
+    ("r1", "acc0", "2001:db8:a:1::2"),
+    (SECOND, "acc0", "2001:db8:a:1::3"),
+    ("r1", "core0", "2001:db8:c::1"),
+    (SECOND, "core0", "2001:db8:c::2"),
+    ("cr", "core0", "2001:db8:c::fe"),
+    ("cr", "inet0", "2001:db8:1::1"),
+    ("s1", "eth0", "2001:db8:c::11"),
+    ("s2", "eth0", "2001:db8:c::12"),
+    ("inet", "eth0", "2001:db8:1::99"),
+];
+
+/// The way out of the routers.
+const ROUTERS_DEFAULT: &str = "default via 2001:db8:c::fe";
+
+/// What a router or server of the pair configures at its boot: words for a command each.
+pub(super) fn own_addresses(node: &str) -> Vec<String> {
+    let own = ADDRESSES.into_iter().filter(|it| it.0 == node);
+    let addresses = own.map(|(_, interface, address)| {
+        format!("ip addr replace {address}/64 dev {interface} nodad")
+    });
+    let default = match node {
+        "r1" | SECOND => ROUTERS_DEFAULT.to_owned(),
+        _ => format!("default via {} dev eth0", super::twins::CORE_GATEWAY),
+    };
+    let route = format!("ip -6 route replace {default}");
+    addresses.chain([route]).collect()
+}
+
 /// Where a router's clients see it.
 pub(super) fn access_address(router: &str) -> &'static str {
     match router {
@@ -125,26 +155,15 @@ pub(super) fn build(lab: &mut Lab, has_second: bool) -> Result<()> {
         line(&ip(cpe, "link set lan0 up"));
         line(&ip(cpe, "route add default via fe80::ff:fe00:2 dev eth0"));
     }
-    let addresses = [
-        ("r1", "acc0", access_address("r1")),
-        (SECOND, "acc0", access_address(SECOND)),
-        ("r1", "core0", "2001:db8:c::1"),
-        (SECOND, "core0", "2001:db8:c::2"),
-        ("cr", "core0", "2001:db8:c::fe"),
-        ("cr", "inet0", "2001:db8:1::1"),
-        ("s1", "eth0", "2001:db8:c::11"),
-        ("s2", "eth0", "2001:db8:c::12"),
-        ("inet", "eth0", "2001:db8:1::99"),
-    ];
-    for (node, interface, address) in addresses.into_iter().filter(|it| is_there(it.0)) {
+    for (node, interface, address) in ADDRESSES.into_iter().filter(|it| is_there(it.0)) {
         line(&ip(
             node,
             &format!("addr add {address}/64 dev {interface} nodad"),
         ));
     }
     let routes = [
-        ("r1", "default via 2001:db8:c::fe"),
-        (SECOND, "default via 2001:db8:c::fe"),
+        ("r1", ROUTERS_DEFAULT),
+        (SECOND, ROUTERS_DEFAULT),
         ("s1", "default via 2001:db8:c::1"),
         ("s2", "default via 2001:db8:c::1"),
         ("inet", "default via 2001:db8:1::1"),

@@ -78,6 +78,22 @@ fn ends_of_certificate_and_authority_are_known() {
     assert_eq!(tls.exposed_key, None);
 }
 
+/// A session needs all of the chain.
+#[test]
+fn end_of_a_certificate_is_that_of_the_first_in_its_chain() {
+    let files = Files::from(NOW);
+    let earlier = make(["between", "other"], NOW - 100 * 86_400).unwrap();
+    let path = files.path("r1.pem");
+    let own = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, own + &earlier.relays[0].certificate).unwrap();
+
+    let tls = files.load("r1");
+
+    let end = &tls.expiries[0];
+    let days = (end.not_after.as_second() - NOW) / 86_400;
+    assert_eq!((end.name, days), ("certificate", 1725));
+}
+
 #[test]
 fn file_that_cannot_be_used_is_named() {
     let files = Files::from(NOW);

@@ -227,3 +227,17 @@ async fn connection_is_closed_behind_what_was_sent_unless_nothing_can_be() {
         assert_eq!(bench.ordered(), [order], "{reason:?}");
     }
 }
+
+/// What peers tell before this relay is ready is most of what there is; later each route is wanted at once.
+#[tokio::test]
+async fn routes_that_peers_tell_go_in_turn_until_this_relay_is_ready() {
+    let bench = Bench::connected(None);
+    let ready = &bench.leasequery.ready;
+    assert_eq!(bench.leasequery.pace(), Pace::InTurn);
+
+    ready.send_modify(|it| it.is_ready = true);
+    assert_eq!(bench.leasequery.pace(), Pace::Now);
+
+    ready.send_modify(|it| it.is_ready = false);
+    assert_eq!(bench.leasequery.pace(), Pace::InTurn, "after a resync");
+}
