@@ -17,6 +17,10 @@ pub trait Frame {
 pub trait Copy: Frame {
     /// Copies `into.len()` octets from `at` on; `false` where the frame is shorter, whatever `into` holds then.
     fn copy(&self, at: usize, into: &mut [u8]) -> bool;
+
+    /// The same from `AT` on, which the program knows: the kernel reads where the frame lies, but no more than
+    /// the linear part of it.
+    fn copy_near<const AT: usize>(&self, into: &mut [u8]) -> bool;
 }
 
 impl Frame for [u8] {
@@ -30,6 +34,10 @@ impl Copy for [u8] {
     fn copy(&self, at: usize, into: &mut [u8]) -> bool {
         let from = self.get(at..).and_then(|rest| rest.get(..into.len()));
         from.map(|from| into.copy_from_slice(from)).is_some()
+    }
+
+    fn copy_near<const AT: usize>(&self, into: &mut [u8]) -> bool {
+        self.copy(AT, into)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What becomes of the packets of subscribers: checked, counted, dropped, forwarded, or left to the kernel.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_xdp_get_buff_len};
+use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use relay_common::abi::{
     Binding, BindingStats, FLAG_ANTI_LOOP, FLAG_ENFORCE, FLAG_FORWARD, FLAG_GUARD, ROLE_ACCESS,
@@ -53,8 +53,7 @@ fn look_at(ctx: &XdpContext) -> Outcome {
     if !read(&headers, packet) {
         return Outcome::Passed;
     }
-    // SAFETY: reads a clock.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let now = tables.now();
     if flags & FLAG_GUARD != 0 {
         let upper = upper(&headers, packet);
         match judge(&tables, packet, upper, ifindex, now, key) {
@@ -128,8 +127,7 @@ pub fn from_core(ctx: &XdpContext) -> Outcome {
     if interface.role != ROLE_CORE || !is_for(interface, packet) {
         return Outcome::Passed;
     }
-    // SAFETY: reads a clock.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let now = tables.now();
     // req: DP-37
     if is_over(binding, now) {
         count_reason(DropReason::Expired, true);

@@ -2,6 +2,7 @@
 
 use core::ptr::NonNull;
 
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use relay_common::abi::{ALLOWED_SOURCE_BITS, Binding, Interface, PrefixLengths};
 use relay_common::bindings::Bindings;
 use relay_common::packet::{AddressBe, Key, Work};
@@ -14,6 +15,22 @@ use crate::maps::{
 pub struct Tables(pub NonNull<Work>);
 
 impl Tables {
+    /// The time on `CLOCK_BOOTTIME` at most a tick ago, some milliseconds: to read the clock takes as long as to
+    /// look a binding up, and lifetimes are in seconds.
+    #[inline(always)]
+    pub fn now(&self) -> u64 {
+        let work = self.0.as_ptr();
+        // SAFETY: this CPU's own memory; reads a counter and a clock.
+        unsafe {
+            let tick = bpf_jiffies64();
+            if (*work).tick != tick {
+                (*work).tick = tick;
+                (*work).now = bpf_ktime_get_boot_ns();
+            }
+            (*work).now
+        }
+    }
+
     /// The entry of an interface.
     #[inline(always)]
     pub fn interface(&self, ifindex: u32) -> Option<&Interface> {

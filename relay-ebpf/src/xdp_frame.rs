@@ -98,4 +98,17 @@ impl Copy for HeaderFrame<'_> {
         };
         failed == 0
     }
+
+    #[inline(always)]
+    fn copy_near<const AT: usize>(&self, into: &mut [u8]) -> bool {
+        let from = self.data + AT;
+        if from + into.len() > self.data_end {
+            return false;
+        }
+        // SAFETY: inside the frame, checked above; `into` is memory of a map, which no frame lies in.
+        unsafe {
+            core::ptr::copy_nonoverlapping(from as *const u8, into.as_mut_ptr(), into.len());
+        }
+        true
+    }
 }

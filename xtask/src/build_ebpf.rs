@@ -102,6 +102,9 @@ fn flags(toolchain: &Toolchain) -> Vec<String> {
         format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
+        // Headers lie at odd addresses. Every processor that we build for reads numbers there, and the kernel
+        // lets programs do it; without this they are put together from octets.
+        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".into(),
         format!("-Clinker={}", toolchain.linker.display()),
         // Else the paths of this machine stay in the object, and it differs from folder to folder.
         format!("--remap-path-prefix={}=.", root().display()),
