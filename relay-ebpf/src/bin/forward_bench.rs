@@ -26,6 +26,8 @@ mod programs {
     const AF_INET6: u8 = 10;
     const DESTINATION: usize = 14 + 24;
     const HOP_LIMIT: usize = 14 + 7;
+    const CORE_MAC: [u8; 6] = [2, 0, 0, 0, 0xc0, 0xfe];
+    const GENERATOR_MAC: [u8; 6] = [2, 0, 0, 0, 0xc0, 1];
     const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
 
@@ -38,7 +40,10 @@ mod programs {
         };
         // SAFETY: numbers.
         let (random, more) = unsafe { (bpf_get_prandom_u32(), bpf_get_prandom_u32()) };
-        let client = u64::from(random) % clients;
+        // Checked: what would panic does not load.
+        let Some(client) = u64::from(random).checked_rem(*clients) else {
+            return XDP_DROP;
+        };
         let (first, second) = match more & 1 {
             0 => (0x2001_0db8_000a_0001, 0x8000 << 48 | client),
             _ => (
@@ -46,6 +51,10 @@ mod programs {
                 u64::from(more) << 16 | 1,
             ),
         };
+        // Frames come back as the forwarder left them.
+        put(&ctx, 0, CORE_MAC);
+        put(&ctx, 6, GENERATOR_MAC);
+        put(&ctx, HOP_LIMIT, [64]);
         put(&ctx, DESTINATION, u64::to_be_bytes(first));
         put(&ctx, DESTINATION + 8, u64::to_be_bytes(second));
         XDP_TX

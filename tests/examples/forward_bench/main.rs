@@ -53,6 +53,12 @@ fn main() -> anyhow::Result<()> {
         "bare" => attach(&mut bench, "bare", "core")?,
         "ours" => {
             let mut ours = tables::load(bindings)?;
+            // Before its maps are taken out of it.
+            let program: &mut Xdp = ours
+                .program_mut("core_ingress")
+                .context("core_ingress")?
+                .try_into()?;
+            program.load()?;
             let fill = tables::fill(&mut ours, &network, bindings)?;
             println!("fill={:.6}", fill.as_secs_f64());
             attach(&mut ours, "core_ingress", "core")?;
@@ -78,7 +84,9 @@ fn load(
 
 fn attach(ebpf: &mut Ebpf, program: &str, interface: &str) -> anyhow::Result<()> {
     let program: &mut Xdp = ebpf.program_mut(program).context("program")?.try_into()?;
-    program.load()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
     program.attach(interface, XdpMode::Driver)?;
     Ok(())
 }

@@ -56,7 +56,7 @@ pub fn main(options: &Options) -> Result<()> {
         return Err("network namespaces need root: sudo cargo xtask bench forward".into());
     }
     crate::build_ebpf::build()?;
-    run(cargo().args(["build", "--locked", "--release"]).args([
+    run(cargo().args(["build", "--locked"]).args([
         "--package",
         "relay-tests",
         "--example",
@@ -105,7 +105,7 @@ pub fn main(options: &Options) -> Result<()> {
 
 /// One run of the program.
 fn measure(way: &str, bindings: u64, milliseconds: u64) -> Result<BTreeMap<String, f64>> {
-    let output = Command::new(root().join("target/release/examples/forward_bench"))
+    let output = Command::new(root().join("target/debug/examples/forward_bench"))
         .args([way, &bindings.to_string(), &milliseconds.to_string()])
         .output()
         .map_err(|error| format!("forward_bench: {error}"))?;
