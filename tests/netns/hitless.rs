@@ -8,7 +8,7 @@ use xtask::lab::{Client, Lab, Lifetimes, Relay, wait_for};
 
 use crate::capture::json;
 use crate::forwarding::data_path;
-use crate::harness::{expect_reached, lab, on};
+use crate::harness::{bindings, expect_reached, lab, on};
 use crate::no_loss::know_the_router;
 use crate::probes::{Probe, Probes};
 
@@ -72,6 +72,13 @@ fn expect_none_lost(probes: &[Probe]) {
     assert!(rate >= 700.0, "only {rate:.0} probes a second were sent");
 }
 
+/// Packets to all leases so far.
+fn counted(lab: &Lab) -> u64 {
+    let rows = bindings(lab);
+    let counts = rows.iter().map(|row| row["tx_packets"].as_u64());
+    counts.map(|it| it.expect("a number")).sum()
+}
+
 fn nothing_is_lost_over_restarts(forwarding: &str) {
     let Some((mut lab, probes)) = under_way(forwarding) else {
         return;
@@ -97,7 +104,10 @@ fn nothing_is_lost_over_restarts(forwarding: &str) {
     .unwrap_or_else(|error| panic!("{error}: {}", lab.log("r1.twinrelay")));
     std::thread::sleep(Duration::from_millis(300));
 
-    expect_none_lost(&probes.finish());
+    let probes = probes.finish();
+    expect_none_lost(&probes);
+    // Twenty were sent to each before.
+    assert_eq!(counted(&lab), probes.len() as u64 + 40, "counts go on");
     let last = programs(&lab);
     assert_eq!(first.len(), 2);
     assert!(
