@@ -433,6 +433,28 @@ fn alq_d_18_incoming_connection_of_the_peer_is_answered_by_an_attempt() {
     }
 }
 
+/// A peer that lost its power may be back before our old connection is seen to be dead: one attempt at once when it is.
+/// req: ALQ-D-18 (twinrelay)
+#[test]
+fn alq_d_18_peer_that_connected_during_a_session_is_asked_at_once_when_that_ends() {
+    let (mut bench, asked) = live();
+    bench.input(Input::Leasequery(LeasequeryInput::Accepted {
+        connection: ConnectionId(2),
+        from: address(1),
+    }));
+    assert!(bench.connecting().is_none(), "the session is up");
+    bench.leasequery.clear();
+
+    asked.breaks(&mut bench);
+
+    bench.advance(MS);
+    let again = bench.connecting().expect("at once");
+    bench.leasequery.clear();
+    again.breaks(&mut bench);
+    bench.advance(60 * SECOND - MS);
+    assert!(bench.connecting().is_none(), "one attempt for each time");
+}
+
 /// An error that stays one is not asked for every minute.
 /// req: LQ-27 (RFC 5007 §4.3.3)
 #[test]

@@ -37,6 +37,8 @@ pub(crate) struct Session {
     /// As it was asked for.
     pub(crate) start_time: Option<LqTime>,
     pub(crate) retry_at: Option<Instant>,
+    /// The peer has connected to us during this session: where it was restarted, only we still see this connection.
+    pub(crate) is_doubted: bool,
     /// The peer's DUID, as its last LEASEQUERY-REPLY said.
     pub(crate) identity: Vec<u8>,
     pub(crate) skew: Skew,
@@ -69,6 +71,7 @@ impl Session {
             asked_at: now,
             start_time: None,
             retry_at: Some(now),
+            is_doubted: false,
             identity: Vec::new(),
             skew: Skew::default(),
             last_base_time: None,
@@ -247,6 +250,7 @@ impl Session {
             shared.close(cx, id, why);
         }
         self.retry_at = None;
+        self.is_doubted = false;
         if self.state != State::Idle {
             self.state = State::Idle;
             self.since = cx.now();

@@ -4,6 +4,8 @@
 //! was lost (the resume point). What may come when stands in [`super::session`] and [`super::bulk`];
 //! which record of a lease is the true one is for the table.
 
+use core::time::Duration;
+
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -487,16 +489,23 @@ impl Requestor {
         if let Some(session) = self.session_on(id)
             && session.go(cx, Event::Lost) == Some(Step::Retry)
         {
+            let now = cx.now();
+            let delay = if session.is_doubted {
+                Duration::ZERO
+            } else {
+                delay
+            };
             // What a bulk query fetches begins anew with the next session.
             session.close(shared, cx, CloseReason::Local);
-            session.retry_at = Some(cx.now() + delay);
+            session.retry_at = Some(now + delay);
             if is_error(reason) {
                 session.last_error = Some(reason.name().to_string());
             }
         }
     }
 
-    /// A peer has connected to us: it is back. One attempt for each time.
+    /// A peer has connected to us: it is back. One attempt for each time: now, or when the session ends that we still
+    /// have, for a peer that lost its power ended it without a word.
     // req: ALQ-D-18
     pub(crate) fn peer_connected(
         &mut self,
@@ -509,6 +518,7 @@ impl Requestor {
             if let Some(at) = &mut session.retry_at {
                 *at = now;
             }
+            session.is_doubted = matches!(session.state, State::CatchUp | State::Live);
             let waiting = session.fetch.as_mut().and_then(|it| it.retry_at.as_mut());
             if let Some(at) = waiting {
                 *at = now;

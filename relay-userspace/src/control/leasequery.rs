@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use relay_core::alq::{Digest, Neighbor, Remote};
+use relay_core::time::Instant;
 use relay_core::types::AccessId;
 use relay_core::wire::iana::{self, message_type_name};
 use serde::{Deserialize, Serialize};
@@ -249,7 +250,8 @@ fn neighbor_json(clock: &WallTime, surroundings: &Surroundings, it: &Neighbor) -
         role: it.role.name().to_owned(),
         state: it.state.name().to_owned(),
         tls: it.is_secure,
-        since: clock.rfc3339(it.since),
+        // A peer that never asked has been idle since no time that is known.
+        since: time((it.since > Instant::default()).then_some(it.since)),
         retry_in: it.retry_at.map(|at| clock.until(at).as_secs_f64()),
         catch_up: CatchUpJson {
             requested_from: it.catch_up.requested_from.and_then(base_time),
