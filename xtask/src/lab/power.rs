@@ -54,7 +54,7 @@ impl Lab {
     /// The machine is without power: no frame leaves it from now on, its memory is gone.
     pub fn power_off(&mut self, node: &str) -> Result<()> {
         let cables = cables(node)?;
-        // First, for a daemon that is killed may have last words (keepalived's are a fail-over), a dead machine has none.
+        // First: a daemon that is killed may have last words (keepalived's are a fail-over), a dead machine has none.
         for (cable, _) in cables {
             self.set_cable(node, *cable, false)?;
         }

@@ -112,7 +112,7 @@ pub struct Probes {
     sending: Arc<AtomicBool>,
     listening: Arc<AtomicBool>,
     streams: Vec<Stream>,
-    senders: Vec<JoinHandle<Vec<(usize, Vec<Duration>)>>>,
+    senders: Vec<JoinHandle<Vec<Sent>>>,
     listeners: Vec<JoinHandle<Vec<(u16, u32)>>>,
 }
 
@@ -227,8 +227,7 @@ impl Probes {
         let goes_on = Arc::clone(&self.sending);
         let begin = self.begin;
         self.senders.push(std::thread::spawn(move || {
-            let mut sent: Vec<(usize, Vec<Duration>)> =
-                ways.iter().map(|way| (way.number, Vec::new())).collect();
+            let mut sent: Vec<Sent> = ways.iter().map(|way| (way.number, Vec::new())).collect();
             let mut next = Instant::now();
             while goes_on.load(Ordering::Relaxed) {
                 for (way, (_, sent)) in ways.iter().zip(&mut sent) {
@@ -248,6 +247,9 @@ impl Probes {
         }));
     }
 }
+
+/// The number of a stream, and when its probes left.
+type Sent = (usize, Vec<Duration>);
 
 /// Where a sender sends the probes of a stream from and to.
 struct Way {

@@ -4,7 +4,7 @@
 use super::command::{Result, run};
 use super::relay::{self, Relay};
 use super::{Client, Lab, Lifetimes, kea, missing, topology, wait_for};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The two routers.
@@ -147,7 +147,9 @@ impl Lab {
     pub fn is_ready(&self, router: &str) -> bool {
         let pid = std::fs::read_to_string(self.dir().join(router).join("pid")).unwrap_or_default();
         // As the node sees it, without a program that runs there.
-        let file = format!("/proc/{pid}/root/run/twinrelay/ready");
+        let file = Path::new("/proc")
+            .join(pid)
+            .join("root/run/twinrelay/ready");
         std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
     }
 
