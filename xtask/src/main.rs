@@ -12,7 +12,7 @@ usage: cargo xtask VERB
   setup          install what is missing: Debian packages, bpf-linker, cargo's tools
   build-ebpf     the kernel programs: target/bpf/*.o
   build          target/release/twinrelay with the kernel programs inside
-  demo           real clients, servers and one relay in namespaces, and a verdict
+  demo           a pair of routers, one of which loses everything, beside dhcrelay; --single: one router
   lab            up [--twins] | status | exec | traffic | power | cable | daemon | down: the same by hand
   test           [unit | conformance | sim | kernel | netns | all]
   fuzz           [TARGET [SECONDS]]: the fuzz targets, each for a bounded time

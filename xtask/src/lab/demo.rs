@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: three real clients get address and prefix through the relay, the Internet reaches into
+//! `cargo xtask demo --single`: three real clients get address and prefix through the relay, the Internet reaches into
 //! each home, a release takes the route away. Decides what counts as success; leaves nothing behind.
 
 use super::command::Result;
@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 const PROBES: u32 = 25;
 
 /// Runs the demonstration; `--relay dhcrelay` shows what is missing without twinrelay.
-pub fn demo(args: &[String]) -> ExitCode {
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let relay = match words.as_slice() {
+pub(super) fn single(words: &[&str]) -> ExitCode {
+    let relay = match words {
         [] => "twinrelay",
-        ["--relay", relay] => relay,
+        ["--relay", relay] => *relay,
         _ => {
-            eprintln!("usage: cargo xtask demo [--relay twinrelay|dhcrelay]");
+            eprintln!("usage: cargo xtask demo --single [--relay twinrelay|dhcrelay]");
             return ExitCode::from(2);
         }
     };

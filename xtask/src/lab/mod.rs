@@ -13,16 +13,17 @@ mod node;
 mod power;
 mod probes;
 mod relay;
+mod story;
 mod topology;
 mod twins;
 
 pub use cli::main;
 pub use client::Client;
 pub use command::{Result, missing, output, run};
-pub use demo::demo;
 pub use power::{Cable, Disk};
 pub use probes::{Direction, Probes, Record, Target};
 pub use relay::Relay;
+pub use story::demo;
 pub use twins::{Home, PROGRAMS as PAIR_PROGRAMS, Pair, ROUTERS, Twins};
 
 use std::io::Write;

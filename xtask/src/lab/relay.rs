@@ -52,9 +52,7 @@ pub(super) fn binary() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("TWINRELAY_BINARY") {
         return Some(path.into());
     }
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = target();
     let built = |profile: &str| {
         let path = target.join(profile).join("twinrelay");
         let time = path.metadata().and_then(|data| data.modified()).ok()?;
@@ -65,6 +63,12 @@ pub(super) fn binary() -> Option<PathBuf> {
         .filter_map(built)
         .max()
         .and_then(|(_, path)| path.canonicalize().ok())
+}
+
+/// Where cargo builds.
+pub(super) fn target() -> PathBuf {
+    let ours = || crate::run::root().join("target");
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(ours, PathBuf::from)
 }
 
 pub(super) fn start(lab: &mut Lab, node: &str, relay: &Relay) -> Result<()> {
