@@ -17,6 +17,7 @@ mod ldra_device;
 mod leasequery;
 mod life;
 mod limits;
+mod matrix;
 mod naps;
 mod no_loss;
 mod observe;

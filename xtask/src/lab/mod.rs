@@ -21,7 +21,7 @@ pub use cli::main;
 pub use client::Client;
 pub use command::{Result, missing, output, run};
 pub use power::{Cable, Disk};
-pub use probes::{Direction, Probes, Record, Target};
+pub use probes::{Direction, Probes, Record, Stream, Target};
 pub use relay::Relay;
 pub use story::demo;
 pub use twins::{Home, PROGRAMS as PAIR_PROGRAMS, Pair, ROUTERS, Twins};
