@@ -18,6 +18,7 @@ mod leasequery;
 mod life;
 mod limits;
 mod matrix;
+mod matrix_edges;
 mod naps;
 mod no_loss;
 mod observe;

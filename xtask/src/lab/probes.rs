@@ -318,7 +318,8 @@ impl Stream {
         gaps
     }
 
-    fn duplicates(&self) -> usize {
+    /// How many arrived more than once.
+    pub fn duplicates(&self) -> usize {
         self.probes.iter().filter(|it| it.arrived > 1).count()
     }
 }
