@@ -88,10 +88,15 @@ impl Daemon {
     }
 
     fn launch(folder: TempDir, more: &str) -> Self {
+        write_file(&folder, more);
+        Self::spawn(folder)
+    }
+
+    /// With the file that is there.
+    fn spawn(folder: TempDir) -> Self {
         // Another user must get to its folders.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(folder.path(), open).unwrap();
-        write_file(&folder, more);
         let mut command = command(&folder);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -287,6 +292,84 @@ fn user_is_dropped_to_and_routes_are_still_written() {
         });
         assert_eq!(daemon.stop().code(), Some(0));
     });
+}
+
+/// Programs and maps are loaded before capabilities are given up, and yet are the user's.
+#[test]
+fn user_owns_replaces_and_removes_what_is_pinned() {
+    const NAME: &str = "user_owns_replaces_and_removes_what_is_pinned";
+    if !relay_userspace::dataplane::has_programs() {
+        return skip(NAME, "this build has no kernel programs in it");
+    }
+    in_namespace(NAME, || {
+        let folder = tempfile::tempdir().unwrap();
+        let bpf = folder.path().join("bpf");
+        mount_for_nobody(&bpf);
+        let pin_path = bpf.join("pins");
+        let start = |folder: TempDir, max_bindings: u32, on_exit: &str| {
+            write_file(&folder, "relay: user = \"nobody\"");
+            let file = folder.path().join("twinrelay.toml");
+            let text = std::fs::read_to_string(&file).unwrap();
+            let more =
+                format!("max_bindings = {max_bindings}\n[dataplane]\non_exit = \"{on_exit}\"");
+            let text = text.replace("[dataplane]", &more);
+            let text = text.replace("/bpf\"", "/bpf/pins\"");
+            std::fs::write(file, text.replace("\"socket\"", "\"xdp-generic\"")).unwrap();
+            Daemon::spawn(folder)
+        };
+        let mut daemon = start(folder, 1000, "keep");
+        daemon.expect("twinrelay relays");
+        let pins = owners(&pin_path);
+        assert!(
+            pins.iter().any(|(name, _)| name == "interfaces"),
+            "{pins:?}"
+        );
+        assert!(pins.iter().any(|(name, _)| name.starts_with("access_")));
+        assert!(pins.iter().all(|(_, uid)| *uid == 65534), "{pins:?}");
+        assert_eq!(daemon.stop().code(), Some(0));
+
+        let folder = std::mem::replace(&mut daemon.folder, tempfile::tempdir().unwrap());
+        let mut daemon = start(folder, 1000, "keep");
+        daemon.expect("adopted the maps of an earlier daemon");
+        daemon.expect("twinrelay relays");
+        assert_eq!(daemon.stop().code(), Some(0));
+
+        let folder = std::mem::replace(&mut daemon.folder, tempfile::tempdir().unwrap());
+        let mut daemon = start(folder, 2000, "detach");
+        daemon.expect("starting afresh");
+        daemon.expect("twinrelay relays");
+        assert_eq!(daemon.stop().code(), Some(0));
+        assert!(!pin_path.exists());
+        nix::mount::umount(&bpf).unwrap();
+    });
+}
+
+/// A bpffs of the user `nobody`, in a mount namespace of this thread.
+fn mount_for_nobody(at: &std::path::Path) {
+    use nix::mount::{MsFlags, mount};
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+    std::fs::create_dir(at).unwrap();
+    mount(
+        Some("bpf"),
+        at,
+        Some("bpf"),
+        MsFlags::empty(),
+        Some("mode=0700"),
+    )
+    .unwrap();
+    std::os::unix::fs::chown(at, Some(65534), None).unwrap();
+}
+
+/// What lies in a folder, and whose it is.
+fn owners(folder: &std::path::Path) -> Vec<(String, u32)> {
+    let entries = std::fs::read_dir(folder).unwrap().flatten();
+    let owned = entries.map(|entry| {
+        let uid = std::os::unix::fs::MetadataExt::uid(&entry.metadata().unwrap());
+        (entry.file_name().into_string().unwrap(), uid)
+    });
+    owned.collect()
 }
 
 /// The source stays the same over restarts, though a newer address comes first in the kernel's

@@ -92,7 +92,7 @@ impl Reflector {
             is_ethernet: true,
         };
         let pins = PathBuf::from("/sys/fs/bpf/reflector");
-        let mut dataplane = Dataplane::new(pins, 1, true);
+        let mut dataplane = Dataplane::new(pins, 1);
         let around = Around {
             own_addresses: &[],
             source_allow: &[],

@@ -1,6 +1,6 @@
-//! The program with the daemon's capabilities and no others. Without `CAP_PERFMON` the verifier also
-//! refuses pointers that could leak and arithmetic that could be speculated past, so what loads for
-//! root may well not load for the daemon.
+//! The program with the capabilities that the daemon keeps and no others. Without `CAP_PERFMON` the
+//! verifier also refuses pointers that could leak and arithmetic that could be speculated past, so what
+//! loads at the start of a daemon may well not load when a reload is the first to ask for XDP.
 
 use aya::programs::XdpMode;
 use nix::sched::{CloneFlags, unshare};

@@ -161,6 +161,7 @@ fn bpftool_names_program_maps_and_fields() {
     let program = lab
         .exec("r1", &["bpftool", "prog", "show", "id", &id])
         .expect("bpftool shows the program");
+    // The kernel takes the name only where CAP_PERFMON was there to load it.
     assert!(program.contains("name access_ingress"), "{program}");
     for (map, field) in [
         ("interfaces", "mac_count"),

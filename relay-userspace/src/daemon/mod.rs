@@ -1,9 +1,9 @@
 //! The daemon: starts every part, joins configuration and interfaces whenever one of them changes,
 //! reloads, stops.
 //!
-//! Decides the order of things and what a reload may change. Order at the start: log, lock, state,
-//! sockets of the route thread, privileges, relay thread, control socket, metrics, READY. At the
-//! end the other way round; routes stay, so that the next daemon finds them.
+//! Decides the order of things and what a reload may change. Order at the start: log, lock, user,
+//! kernel programs, capabilities, state, sockets of the route thread, relay thread, control socket,
+//! metrics, READY. At the end the other way round; routes stay, so that the next daemon finds them.
 
 mod leasequery;
 mod parts;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Loaded};
 use crate::control::{self, ControlContext};
 use crate::counters::Counters;
+use crate::dataplane::Dataplane;
 use crate::events::Events;
 use crate::handle::{Command, RelayBusy, Surroundings};
 use crate::interfaces::InterfaceTable;
@@ -56,8 +57,7 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
     leasequery::not_ready(&config.relay.run_dir);
     let state = StateFile::new(&config.relay.state_dir);
     parts::prepare_folders(&config);
-    crate::dataplane::learn_features(&config);
-    privileges::drop_for(&config)?;
+    let dataplane = privileges::drop_after(&config, || Dataplane::of(&config))?;
     // As the user that will write it from now on.
     let store = parts::open_store(&config.relay.state_dir);
     let kept = load_state(&state, &store);
@@ -68,7 +68,7 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
         .build()
         .context("start tokio")?;
     runtime.block_on(async {
-        let daemon = Daemon::start(file, config, log, state, kept, store).await?;
+        let daemon = Daemon::start(file, config, log, state, kept, store, dataplane).await?;
         daemon.serve().await
     })
 }
@@ -140,6 +140,7 @@ impl Daemon {
         state: StateFile,
         kept: Kept,
         store: Result<Opened, String>,
+        dataplane: Dataplane,
     ) -> anyhow::Result<Self> {
         // Before anything that takes time: a SIGTERM during the start must stop, not kill.
         let signals = Signals::listen().context("listen to signals")?;
@@ -160,6 +161,7 @@ impl Daemon {
         let (leasequery, parts) = leasequery::prepare(&config, lines.relay.clone(), &store);
         let ends = Ends {
             store,
+            dataplane,
             lines,
             leasequery: parts,
         };

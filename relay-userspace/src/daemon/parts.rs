@@ -20,7 +20,7 @@ use crate::config::{BindingLogSection, Config};
 use crate::control::ControlContext;
 use crate::control::json::refusal_text;
 use crate::counters::Counters;
-use crate::dataplane::DataplaneHandle;
+use crate::dataplane::{Dataplane, DataplaneHandle};
 use crate::events::Events;
 use crate::handle::{COMMANDS_MAX, Command, RelayBusy, RelayHandle, Surroundings};
 use crate::lock::{DYING, FolderLock, Refused};
@@ -94,6 +94,7 @@ impl Lines {
 /// What the relay thread is given by others.
 pub(super) struct Ends {
     pub(super) store: Result<Opened, String>,
+    pub(super) dataplane: Dataplane,
     pub(super) lines: Lines,
     pub(super) leasequery: LeasequeryParts,
 }
@@ -119,6 +120,7 @@ impl RelayParts {
     ) -> anyhow::Result<Self> {
         let Ends {
             store,
+            dataplane,
             leasequery,
             lines:
                 Lines {
@@ -138,9 +140,8 @@ impl RelayParts {
         let config = RelayThreadConfig {
             initial: Box::new(first),
             seed: crate::state::random().context("read random bytes")?,
-            pin_path: config.dataplane.pin_path.clone(),
+            dataplane,
             on_exit: config.dataplane.on_exit,
-            max_bindings: config.relay.max_bindings,
             counters: Arc::clone(counters),
             commands,
             wake,

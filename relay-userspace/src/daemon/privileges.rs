@@ -3,8 +3,9 @@
 //! Capabilities belong to threads, and a thread that is made inherits them: this runs before the
 //! daemon makes any. `CAP_NET_ADMIN` writes routes and attaches programs, `CAP_BPF` loads them,
 //! `CAP_NET_RAW` opens packet sockets, `CAP_NET_BIND_SERVICE` binds port 547. `CAP_PERFMON` is not
-//! among them: without it the verifier accepts neither pointers that could leak nor arithmetic that
-//! could be speculated past, and the program does neither.
+//! among them, because it lets its owner read the kernel's memory. It is there while programs are loaded
+//! at the start, so that the kernel puts no barriers against speculation into them; they load
+//! without it, too, only slower ones.
 
 use std::path::{Path, PathBuf};
 
@@ -23,11 +24,12 @@ pub const NEEDED: [Capability; 4] = [
     Capability::CAP_NET_BIND_SERVICE,
 ];
 
-/// Gives up what is not needed.
+/// Becomes the configured user, does `first` while `CAP_PERFMON` is still there, then gives up all that is
+/// not needed. What `first` makes is the user's, who can remove it later.
 ///
 /// # Errors
 /// The user does not exist, or the kernel refuses.
-pub fn drop_for(config: &Config) -> anyhow::Result<()> {
+pub fn drop_after<T>(config: &Config, first: impl FnOnce() -> T) -> anyhow::Result<T> {
     let mut needed = NEEDED.to_vec();
     if must_mount(config) {
         tracing::info!(
@@ -40,6 +42,8 @@ pub fn drop_for(config: &Config) -> anyhow::Result<()> {
     if let Some(name) = config.relay.user.as_deref() {
         become_user(name, &[&config.relay.state_dir, &config.relay.run_dir])?;
     }
+    keep_only(&[needed.as_slice(), &[Capability::CAP_PERFMON]].concat())?;
+    let done = first();
     let missing = keep_only(&needed)?;
     if !missing.is_empty() {
         tracing::warn!(
@@ -47,7 +51,7 @@ pub fn drop_for(config: &Config) -> anyhow::Result<()> {
             "capabilities are missing; run as root, or grant them in the unit file"
         );
     }
-    Ok(())
+    Ok(done)
 }
 
 /// Gives up all capabilities of this thread but these, for itself and for what it executes; returns

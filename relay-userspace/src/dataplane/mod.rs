@@ -117,15 +117,6 @@ pub fn has_programs() -> bool {
     object::object().is_some()
 }
 
-/// Lets aya find out what the kernel can do, where programs will be loaded: before capabilities are
-/// given up, because it tries programs with a name on a kind that needs `CAP_PERFMON`, and ours
-/// would have no name in bpftool.
-pub fn learn_features(config: &Config) {
-    if config.access.iter().any(|it| it.capture != Capture::Socket) {
-        aya::features();
-    }
-}
-
 /// The kernel programs of one daemon.
 pub struct Dataplane {
     pins: Pins,
@@ -150,9 +141,19 @@ pub struct Dataplane {
 }
 
 impl Dataplane {
-    /// Nothing is loaded before an interface wants it. `is_complete`: what the core tells of bindings is all
-    /// there is.
-    pub fn new(pin_path: PathBuf, max_bindings: usize, is_complete: bool) -> Self {
+    /// What the configuration asks for, loaded where it wants to capture in the kernel: to be called with
+    /// `CAP_PERFMON`, without which the kernel puts barriers against speculation into the programs, and
+    /// aya gives them no names. Why nothing could be loaded is said by [`Dataplane::sync`].
+    pub fn of(config: &Config) -> Self {
+        let mut dataplane = Self::new(config.dataplane.pin_path.clone(), config.relay.max_bindings);
+        if config.access.iter().any(|it| it.capture != Capture::Socket) {
+            dataplane.load();
+        }
+        dataplane
+    }
+
+    /// Nothing is loaded before an interface wants it.
+    pub fn new(pin_path: PathBuf, max_bindings: usize) -> Self {
         let bindings = u32::try_from(max_bindings).unwrap_or(u32::MAX - 1);
         let sizes = Sizes {
             bindings,
@@ -161,7 +162,7 @@ impl Dataplane {
         Self {
             pins: Pins::new(pin_path),
             sizes,
-            is_complete,
+            is_complete: false,
             handle: DataplaneHandle::default(),
             loaded: None,
             failed: None,
@@ -172,6 +173,11 @@ impl Dataplane {
             by_kernel: Vec::new(),
             refused: BTreeMap::new(),
         }
+    }
+
+    /// What the core tells of bindings is all there is. To be said before [`Dataplane::sync`].
+    pub const fn set_complete(&mut self, is_complete: bool) {
+        self.is_complete = is_complete;
     }
 
     /// Reads counters from other threads.

@@ -19,7 +19,6 @@ mod to_leasequery;
 mod to_store;
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
@@ -31,7 +30,7 @@ use tokio::sync::watch;
 
 use crate::config::OnExit;
 use crate::counters::Counters;
-use crate::dataplane::DataplaneHandle;
+use crate::dataplane::{Dataplane, DataplaneHandle};
 use crate::events::Events;
 use crate::handle::{Command, Surroundings};
 use crate::leasequery::Connections;
@@ -45,12 +44,10 @@ pub struct RelayThreadConfig {
     pub initial: Box<Surroundings>,
     /// Keys the hashes of everything that comes off the wire.
     pub seed: [u8; 16],
-    /// Where maps and links are pinned.
-    pub pin_path: PathBuf,
-    /// Whether they stay when the thread ends.
+    /// The kernel's side, loaded or not.
+    pub dataplane: Dataplane,
+    /// Whether what is pinned stays when the thread ends.
     pub on_exit: OnExit,
-    /// How many bindings the kernel's maps have room for.
-    pub max_bindings: usize,
     /// Where to count.
     pub counters: Arc<Counters>,
     /// The receiving end of [`crate::handle::RelayHandle`].

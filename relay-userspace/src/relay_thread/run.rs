@@ -108,6 +108,8 @@ impl RelayThread {
         initial.names = numbers.names();
         let parts = config.leasequery;
         let remembers = store.remembers();
+        let mut dataplane = config.dataplane;
+        dataplane.set_complete(remembers);
         let mut follower = ToFollower::new(config.routes, remembers);
         // Routes of what came back, and an end to those of what did not.
         follower.ask_for_everything();
@@ -128,7 +130,7 @@ impl RelayThread {
             on_exit: config.on_exit,
             poller,
             sockets,
-            dataplane: Dataplane::new(config.pin_path, config.max_bindings, remembers),
+            dataplane,
             receiver: Receiver::new(),
             outbox: Outbox::default(),
             heartbeat_at: Instant::default(),

@@ -12,7 +12,7 @@ use relay_core::config::{Access, LeasequeryConfig, Limits, RelayConfig, RoutePol
 use relay_core::types::{AccessId, IfIndex, ServerId};
 use relay_userspace::config::{Capture, OnExit, RateLimit, SourceGuard};
 use relay_userspace::counters::Counters;
-use relay_userspace::dataplane::DataplaneHandle;
+use relay_userspace::dataplane::{Dataplane, DataplaneHandle};
 use relay_userspace::events::Events;
 use relay_userspace::handle::{
     AccessPort, Command, LeasequeryEnds, PortState, RelayHandle, Surroundings,
@@ -76,9 +76,8 @@ impl Bench {
         let config = RelayThreadConfig {
             initial: Box::new(initial),
             seed: [7; 16],
-            pin_path: pins.path().join("pins"),
+            dataplane: Dataplane::new(pins.path().join("pins"), 1000),
             on_exit,
-            max_bindings: 1000,
             counters: Arc::clone(&counters),
             commands: receiver,
             wake,
