@@ -88,9 +88,15 @@ fn guarded_pair_that_forwards_by_xdp_returns_without_loss_and_never_forwards_a_r
             lab.power_off("r1").expect("it has a switch");
             expect_owner(lab, "r2");
         });
-        pair.expect_lost(0, "XDP: its return, disk wiped", |lab| {
+        // For longer than VRRP takes to elect it, it cannot ask its twin: without readiness it would have the gateway
+        // and no lease.
+        pair.expect_lost(0, "XDP: its return, disk wiped, twin out of reach", |lab| {
             dropped[1] = foreign(lab, "r2");
+            on(lab, "r2", "ip -6 route add blackhole 2001:db8:c::1");
             lab.power_on("r1", Disk::Wiped).expect("it has a switch");
+            std::thread::sleep(Duration::from_secs(4));
+            assert_eq!(lab.owner(), Some("r2"), "before r1 could ask its twin");
+            on(lab, "r2", "ip -6 route del blackhole 2001:db8:c::1");
             expect_owner(lab, "r1");
         });
         dropped[0] = foreign(&pair.lab, "r1");
