@@ -3,7 +3,8 @@
 //!
 //! In one network namespace: generator ═ core, router, access ═ sink, two veth pairs. Frames leave the
 //! generator by live test runs on CPU 0; the NAPI threads of the router's and the sink's interface run on
-//! CPU 1, and what the sink has swallowed in the time is what one CPU forwards.
+//! CPU 1. What counts is the time that the router's thread had that CPU, beside the packets that it received:
+//! whether the CPU was idle in between does not matter.
 
 mod network;
 mod tables;
@@ -17,7 +18,7 @@ use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 
-use network::Network;
+use network::{Network, Threads};
 
 /// Octets of a frame.
 const FRAME: usize = 128;
@@ -66,10 +67,8 @@ fn main() -> anyhow::Result<()> {
         }
         other => bail!("{other}: no such way"),
     }
-    network.steer()?;
-    let packets = measure(&mut bench, &network, &swallowed, milliseconds)?;
-    println!("packets={packets:.0}");
-    Ok(())
+    let threads = network.steer()?;
+    measure(&mut bench, &network, &threads, &swallowed, milliseconds)
 }
 
 /// An object that `cargo xtask build-ebpf` made.
@@ -91,13 +90,14 @@ fn attach(ebpf: &mut Ebpf, program: &str, interface: &str) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Packets a second at the sink while the generator sends what it can.
+/// What happens while the generator sends what it can.
 fn measure(
     bench: &mut Ebpf,
     network: &Network,
+    threads: &Threads,
     swallowed: &PerCpuArray<MapData, u64>,
     length: Duration,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<()> {
     let generate: &mut Xdp = bench
         .program_mut("generate")
         .context("generate")?
@@ -127,14 +127,18 @@ fn measure(
             Ok(())
         });
         std::thread::sleep(Duration::from_millis(300));
-        let (before, begin) = (count()?, Instant::now());
-        let busy = network::busy()?;
+        let (before, account, begin) = (count()?, threads.account()?, Instant::now());
         std::thread::sleep(length);
-        let (after, elapsed) = (count()?, begin.elapsed());
-        println!("busy={:.3}", network::busy()? - busy);
+        let (after, now, elapsed) = (count()?, threads.account()?, begin.elapsed());
         stop.store(true, Ordering::Relaxed);
         sender.join().expect("the sender does not panic")?;
         ensure!(after > before, "nothing arrives at the sink");
-        Ok((after - before) as f64 / elapsed.as_secs_f64())
+        println!("packets={}", after - before);
+        println!("received={}", now.received - account.received);
+        println!("elapsed={:.6}", elapsed.as_secs_f64());
+        println!("core={:.6}", now.core - account.core);
+        println!("sink={:.6}", now.sink - account.sink);
+        println!("idle={:.2}", now.idle - account.idle);
+        Ok(())
     })
 }

@@ -63,8 +63,8 @@ impl Network {
     }
 
     /// The threads that receive on the router's and on the sink's interface go to the router's CPU.
-    pub fn steer(&self) -> anyhow::Result<()> {
-        let mut threads = 0;
+    pub fn steer(&self) -> anyhow::Result<Threads> {
+        let (mut core, mut sink) = (None, None);
         for interface in ["core", "sink"] {
             shell(&format!("echo 1 > /sys/class/net/{interface}/threaded"))?;
         }
@@ -77,16 +77,53 @@ impl Network {
                 continue;
             };
             let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            if ["napi/core-", "napi/sink-"]
-                .iter()
-                .any(|start| name.starts_with(start))
-            {
-                pin(Pid::from_raw(pid), ROUTER)?;
-                threads += 1;
-            }
+            let place = match () {
+                () if name.starts_with("napi/core-") => &mut core,
+                () if name.starts_with("napi/sink-") => &mut sink,
+                () => continue,
+            };
+            pin(Pid::from_raw(pid), ROUTER)?;
+            ensure!(place.replace(pid).is_none(), "{name}: two such threads");
         }
-        ensure!(threads >= 2, "no NAPI threads for core and sink");
-        Ok(())
+        Ok(Threads {
+            core: core.context("no NAPI thread for core")?,
+            sink: sink.context("no NAPI thread for sink")?,
+        })
+    }
+}
+
+/// The NAPI threads on the router's CPU, by their process numbers.
+pub struct Threads {
+    core: i32,
+    sink: i32,
+}
+
+/// What the kernel has counted so far.
+pub struct Account {
+    /// Seconds that the router's thread ran: it receives, decides, and puts packets into the queue of the sink.
+    pub core: f64,
+    /// Seconds that the sink's thread ran.
+    pub sink: f64,
+    /// Seconds that the router's CPU was idle, by the scheduler's clock.
+    pub idle: f64,
+    /// Packets that the router received.
+    pub received: u64,
+}
+
+impl Threads {
+    pub fn account(&self) -> anyhow::Result<Account> {
+        let ran = |pid: i32| -> anyhow::Result<f64> {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
+            let nanos = text.split_whitespace().next().context("schedstat")?;
+            Ok(nanos.parse::<f64>()? / 1e9)
+        };
+        let received = std::fs::read_to_string("/sys/class/net/core/statistics/rx_packets")?;
+        Ok(Account {
+            core: ran(self.core)?,
+            sink: ran(self.sink)?,
+            idle: idle()?,
+            received: received.trim().parse()?,
+        })
     }
 }
 
@@ -101,18 +138,14 @@ fn pin(pid: Pid, cpu: usize) -> anyhow::Result<()> {
     sched_setaffinity(pid, &cpus).context("pin a thread")
 }
 
-/// Seconds in which the router's CPU was not idle.
-pub fn busy() -> anyhow::Result<f64> {
+fn idle() -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string("/proc/stat")?;
     let line = stat
         .lines()
         .find_map(|line| line.strip_prefix(&format!("cpu{ROUTER} ")))
         .context("no such CPU")?;
-    let ticks: Vec<f64> = line
-        .split_whitespace()
-        .filter_map(|it| it.parse().ok())
-        .collect();
-    Ok((ticks.iter().take(8).sum::<f64>() - ticks[3] - ticks[4]) / 100.0)
+    let idle = line.split_whitespace().nth(3).context("idle")?;
+    Ok(idle.parse::<f64>()? / 100.0)
 }
 
 /// UDP to a subscriber; the generator fills in the destination.

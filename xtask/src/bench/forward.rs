@@ -47,7 +47,7 @@ impl Options {
     }
 }
 
-/// Nanoseconds a packet of each round, by way and size.
+/// Nanoseconds of the router's thread for a packet that it received, of each round, by way and size.
 type Figures = BTreeMap<(u64, &'static str), Vec<f64>>;
 
 /// Measures and prints.
@@ -72,8 +72,17 @@ pub fn main(options: &Options) -> Result<()> {
                     options.rounds
                 );
                 let said = measure(way, size, options.milliseconds)?;
-                let packets = said.get("packets").ok_or(format!("{way}: no figure"))?;
-                let nanos = 1e9 / packets;
+                let figure = |name: &str| {
+                    let found = said.get(name).copied();
+                    found.ok_or(format!("{way}: no figure {name}"))
+                };
+                let nanos = 1e9 * figure("core")? / figure("received")?;
+                println!(
+                    "  {nanos:.0} ns a packet, {:.0} with the sink's thread; CPU idle {:.0} %, lost behind the router {:.0} %",
+                    1e9 * (figure("core")? + figure("sink")?) / figure("received")?,
+                    100.0 * figure("idle")? / figure("elapsed")?,
+                    100.0 * (1.0 - figure("packets")? / figure("received")?),
+                );
                 figures.entry((size, way)).or_default().push(nanos);
                 fills.entry(size).or_default().extend(said.get("fill"));
             }
@@ -81,7 +90,7 @@ pub fn main(options: &Options) -> Result<()> {
     }
     println!(
         "\n{:<10} {:<8} {:>12} {:>10} {:>10} {:>12}",
-        "bindings", "way", "ns a packet", "least", "most", "packets/s"
+        "bindings", "way", "ns a packet", "least", "most", "/s of CPU"
     );
     for ((size, way), nanos) in &figures {
         let fold = |pick: fn(f64, f64) -> f64, from| nanos.iter().copied().fold(from, pick);

@@ -52,7 +52,8 @@ usage: cargo xtask bench alq [--rounds N] [--bindings N]... [--part NAME]...
 usage: cargo xtask bench forward [--rounds N] [--milliseconds N] [--bindings N]...
 
   Packets a second that one CPU forwards to subscribers chosen at random: by the kernel's routes, by an XDP program that
-  asks them for each packet, by twinrelay's, and by one that sends every packet out without asking anything.
+  asks them for each packet, by twinrelay's, and by one that sends every packet out without asking anything. A second
+  is one that the receiving thread of the router had its CPU (schedstat), so an idle CPU does not count.
 
   --rounds N         interleaved rounds; medians are taken over them (3)
   --milliseconds N   length of one measurement (1500)
@@ -108,7 +109,7 @@ pub fn main(args: &[String]) -> ExitCode {
             Ok(())
         }
         Some(other) => Err(format!(
-            "there is no bench {other:?}; there are: alq, relay, own, restart, routes, store"
+            "there is no bench {other:?}; there are: alq, forward, own, relay, restart, routes, store"
         )),
         None => Err(USAGE.into()),
     };
