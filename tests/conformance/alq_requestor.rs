@@ -433,6 +433,34 @@ fn alq_d_18_incoming_connection_of_the_peer_is_answered_by_an_attempt() {
     }
 }
 
+/// Two relays that refuse each other do not call each other back without end.
+/// req: ALQ-D-18, ALQ-18 (twinrelay)
+#[test]
+fn alq_d_18_peer_that_connects_again_and_again_brings_one_attempt_a_second() {
+    let (mut bench, asked) = live();
+    bench.advance(SECOND);
+    asked.breaks(&mut bench);
+    bench.leasequery.clear();
+    let mut attempts = 0;
+
+    for number in 0..40 {
+        bench.input(Input::Leasequery(LeasequeryInput::Accepted {
+            connection: ConnectionId(100 + number),
+            from: address(1),
+        }));
+        for _ in 0..100 {
+            if let Some(attempt) = bench.connecting() {
+                attempts += 1;
+                bench.leasequery.clear();
+                attempt.breaks(&mut bench);
+            }
+            bench.advance(MS);
+        }
+    }
+
+    assert_eq!(attempts, 4, "in four seconds");
+}
+
 /// A peer that lost its power may be back before our old connection is seen to be dead: one attempt at once when it is.
 /// req: ALQ-D-18 (twinrelay)
 #[test]

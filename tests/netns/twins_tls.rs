@@ -302,6 +302,18 @@ fn relay_without_tls_has_no_session_with_one_that_demands_it() {
     }
     expect_error(&lab, R2, "requestor", "closed by the peer");
     assert_eq!(ends_on(&lab, R2).len(), 0);
+    // They call each other back, but not without pause.
+    let before = errors(&lab, R1);
+    std::thread::sleep(Duration::from_secs(4));
+    let more = errors(&lab, R1) - before;
+    assert!(more <= 12, "{more} errors in four seconds");
+}
+
+/// Connections of leasequery that ended with an error, in both roles.
+fn errors(lab: &Lab, node: &str) -> u64 {
+    let of = |role| session(lab, node, role)["errors"].as_u64();
+    let of = |role| of(role).expect("a number");
+    of("requestor") + of("server")
 }
 
 /// LEASEQUERY-REPLY, -DATA or -DONE to what was asked, from r2.

@@ -74,6 +74,8 @@ pub(crate) struct Fetch {
     xid: Xid,
     pub(crate) since: Instant,
     pub(crate) retry_at: Option<Instant>,
+    /// For when an attempt was brought forward the last time.
+    pub(crate) called_at: Option<Instant>,
     pub(crate) received: u64,
     pub(crate) attempts: Attempts,
     started_at: Instant,
@@ -110,6 +112,7 @@ impl Fetch {
             xid: Xid(0),
             since: now,
             retry_at: Some(now),
+            called_at: None,
             received: 0,
             attempts: Attempts::new(now),
             started_at: now,

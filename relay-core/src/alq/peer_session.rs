@@ -37,6 +37,8 @@ pub(crate) struct Session {
     /// As it was asked for.
     pub(crate) start_time: Option<LqTime>,
     pub(crate) retry_at: Option<Instant>,
+    /// For when an attempt was brought forward the last time.
+    pub(crate) called_at: Option<Instant>,
     /// The peer has connected to us during this session: where it was restarted, only we still see this connection.
     pub(crate) is_doubted: bool,
     /// The peer's DUID, as its last LEASEQUERY-REPLY said.
@@ -71,6 +73,7 @@ impl Session {
             asked_at: now,
             start_time: None,
             retry_at: Some(now),
+            called_at: None,
             is_doubted: false,
             identity: Vec::new(),
             skew: Skew::default(),

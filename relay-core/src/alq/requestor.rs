@@ -30,6 +30,9 @@ use crate::wire::iana;
 use crate::wire::leasequery::{ActiveQuery, Answer, ClientData, LqLease, write_starttls};
 use crate::wire::message::Message;
 
+/// The least time between two attempts that the peer's own bring forward.
+const BETWEEN_CALLS: Duration = Duration::from_secs(1);
+
 /// After an answer that will be the same the next time, in idle times.
 pub(super) const LONG_RETRY_FACTOR: u32 = 10;
 
@@ -505,7 +508,8 @@ impl Requestor {
     }
 
     /// A peer has connected to us: it is back. One attempt for each time: now, or when the session ends that we still
-    /// have, for a peer that lost its power ended it without a word.
+    /// have, for a peer that lost its power ended it without a word. A second passes between two of these: relays
+    /// that refuse each other would otherwise call each other back without end.
     // req: ALQ-D-18
     pub(crate) fn peer_connected(
         &mut self,
@@ -515,13 +519,10 @@ impl Requestor {
     ) {
         let now = cx.now();
         if let Some(session) = self.sessions.get_mut(&peer) {
-            if let Some(at) = &mut session.retry_at {
-                *at = now;
-            }
+            bring_forward(&mut session.retry_at, &mut session.called_at, now);
             session.is_doubted = matches!(session.state, State::CatchUp | State::Live);
-            let waiting = session.fetch.as_mut().and_then(|it| it.retry_at.as_mut());
-            if let Some(at) = waiting {
-                *at = now;
+            if let Some(fetch) = &mut session.fetch {
+                bring_forward(&mut fetch.retry_at, &mut fetch.called_at, now);
             }
         }
         self.start_due(shared, cx);
@@ -638,6 +639,15 @@ impl Requestor {
         let mut all = of_peers.chain(self.servers.values_mut());
         let fetch = all.find(|it| it.connection() == Some(id))?;
         Some((fetch, &mut self.numbers))
+    }
+}
+
+/// Makes an attempt that waits due now, or as soon as the last one that was brought forward is long enough ago.
+fn bring_forward(retry_at: &mut Option<Instant>, called_at: &mut Option<Instant>, now: Instant) {
+    let earliest = called_at.map_or(now, |it| now.max(it + BETWEEN_CALLS));
+    if let Some(at) = retry_at.as_mut().filter(|at| **at > earliest) {
+        *at = earliest;
+        *called_at = Some(earliest);
     }
 }
 

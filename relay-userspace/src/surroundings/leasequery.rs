@@ -28,7 +28,8 @@ pub(super) fn of(
     let section = &config.active_leasequery;
     let max_connections = section
         .max_connections
-        .max(LEAST_CONNECTIONS_PER_PEER * section.peers.len());
+        // One more for each: it may show its certificate beyond its share.
+        .max((LEAST_CONNECTIONS_PER_PEER + 1) * section.peers.len());
     let secs = |secs: u32| Duration::from_secs(u64::from(secs));
     // Also while it is off: bindings keep the names of those who told them.
     let peers: Vec<(Peer, Target)> = section
