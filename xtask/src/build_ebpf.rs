@@ -18,9 +18,10 @@ pub fn build() -> Result<()> {
     let sources = bpf_sources::fingerprint(&root)
         .map_err(|error| format!("read the sources of the eBPF object: {error}"))?;
     let stamp = format!(
-        "{sources}\n{}\n{}\n",
+        "{sources}\n{}\n{}\n{}\n",
         toolchain.compiler.describe(),
-        toolchain.linker.display()
+        toolchain.linker.display(),
+        flags(&toolchain).join(" ")
     );
     let binaries = binaries(&root)?;
     let fresh = |name: &String| {
