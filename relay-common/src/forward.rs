@@ -14,6 +14,7 @@ use crate::packet::{AddressBe, Packet, halves, is_extension};
 pub fn is_plain(packet: &Packet, frame_bytes: u64) -> bool {
     packet.ip.hop_limit > 1
         && packet.payload_bytes() != 0
+        && packet.ip_bytes() <= u16::MAX as u64
         && frame_bytes >= packet.ip_offset as u64 + packet.ip_bytes()
         && !is_extension(packet.ip.next_header)
         && is_routable(&packet.ip.source)

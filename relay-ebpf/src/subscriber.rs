@@ -4,8 +4,8 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use relay_common::abi::{
-    Binding, BindingStats, FLAG_ANTI_LOOP, FLAG_ENFORCE, FLAG_FORWARD, FLAG_GUARD, ROLE_ACCESS,
-    ROLE_CORE,
+    BINDING_ROUTED, Binding, BindingStats, FLAG_ANTI_LOOP, FLAG_ENFORCE, FLAG_FORWARD, FLAG_GUARD,
+    ROLE_ACCESS, ROLE_CORE,
 };
 use relay_common::bindings::{find, is_from, is_over};
 use relay_common::forward::{is_for, is_plain, may_descend};
@@ -88,6 +88,7 @@ fn look_at(ctx: &XdpContext) -> Outcome {
     // req: PDR-R-5
     if flags & FLAG_ANTI_LOOP != 0
         && let Some(binding) = find(&tables, &packet.ip.destination, key)
+        && binding.flags & BINDING_ROUTED != 0
         && is_from(binding, packet, ifindex)
     {
         count_reason(DropReason::Loop, true);

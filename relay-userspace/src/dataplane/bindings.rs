@@ -117,9 +117,10 @@ impl Bindings {
         }
     }
 
-    /// Whether the kernel has all that it is to have.
-    pub(super) const fn is_settled(&self) -> bool {
-        self.is_settled
+    /// Whether the kernel has all that it is to have. Where it lacks something the guard would drop a rightful client.
+    // req: DP-25
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_settled && self.table.refused().is_empty()
     }
 
     /// Makes the maps say what was told. `more`: the core has not told everything yet.
@@ -166,6 +167,7 @@ impl Bindings {
     }
 
     fn fail(&mut self) {
+        self.is_settled = false;
         self.numbers.failures.fetch_add(1, Ordering::Relaxed);
         self.tell_at = self.tell_at.min(boot_now() + PAUSE);
     }

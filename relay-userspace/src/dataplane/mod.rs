@@ -264,10 +264,11 @@ impl Dataplane {
         let is_native = self.attached.values().any(|it| it.mode() == Mode::Native);
         let mut egress = Vec::new();
         for (ifindex, name) in &self.forwards {
-            let can_send = match &features {
-                Ok(features) if is_native => features.can_send(*ifindex).unwrap_or(false),
-                _ => true,
-            };
+            // A kernel before 6.3 does not say: what is not known is not relied on.
+            let can_send = !is_native
+                || features
+                    .as_ref()
+                    .is_ok_and(|it| it.can_send(*ifindex).unwrap_or(false));
             if can_send {
                 egress.push(ifindex.0);
             } else if !self.by_kernel.contains(ifindex) {

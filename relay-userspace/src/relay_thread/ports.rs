@@ -324,7 +324,8 @@ fn bare_entry(role: u32, interface: Option<&Interface>, table: &InterfaceTable) 
     let children = table
         .interfaces
         .iter()
-        .filter(|child| child.macvlan_parent == Some(interface.index) && child.up);
+        .filter(|child| child.macvlan_parent == Some(interface.index) && child.up)
+        .filter(|child| !child.addresses.is_empty());
     let macs = interface
         .mac
         .into_iter()

@@ -301,5 +301,5 @@ fn blq_7_connections_are_enough_for_all_peers() {
         joined.surroundings.relay.leasequery.max_connections
     };
 
-    assert_eq!([1, 5, 6].map(accepted), [10, 10, 12]);
+    assert_eq!([1, 5, 6].map(accepted), [10, 15, 18]);
 }
