@@ -237,7 +237,9 @@ fn lose_both(pair: &mut Pair) {
     }
     let homes = 2 * pair.homes.len();
     wait_for("homes that renew", PATIENCE, || {
-        let have = |router: &&str| ends_on(&pair.lab, router).len() == homes;
+        // The daemons are still starting.
+        let answers = |router: &str| pair.lab.twinrelay_on(router, &["show", "version"]).is_ok();
+        let have = |router: &&str| answers(router) && ends_on(&pair.lab, router).len() == homes;
         let up = pair.lab.owner() == Some("r1");
         (up && ROUTERS.iter().all(have)).then_some(())
     })
