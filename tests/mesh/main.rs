@@ -21,7 +21,7 @@ use world::World;
 
 /// Histories tried in each run; the variable `TWINRELAY_WORLDS` says another number, or a range
 /// (`300..400`).
-const WORLDS: u64 = 2000;
+const WORLDS: u64 = 1000;
 /// Steps of one history.
 const STEPS: usize = 120;
 /// Seeds that once failed stay tried, whatever [`WORLDS`] is: what was wrong, and where it showed.
