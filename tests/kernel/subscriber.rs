@@ -649,8 +649,15 @@ fn pdr_r_5_packet_to_its_own_senders_lease_is_dropped_where_that_is_wanted() {
             ..loops.clone()
         };
 
+        // A lease that may not be forwarded to, as one with a network of this router inside it.
+        let to_unrouted = Sent {
+            destination: "2001:db8:8000:800::1",
+            ..loops.clone()
+        };
+
         assert_eq!(world.up(&loops).0, expected);
         assert_eq!(world.up(&to_other).0, XDP_PASS);
+        assert_eq!(world.up(&to_unrouted).0, XDP_PASS);
     }
 }
 
